@@ -1,0 +1,146 @@
+"""Detections: points with scores in one frame, and suppression of duplicates within a radius."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from mitosight.errors import InputError
+from mitosight.outputs import write_csv
+
+COLUMNS = ("file_name", "x_px", "y_px", "score")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Found figures of one image.
+
+    Attributes:
+        xy: (n, 2) float64, centres in px of the frame, x to the right, y down; level-0 px of the slide
+            everywhere but inside a tile.
+        score: (n,) float64 in [0, 1].
+        mpp: µm per px of that frame, None where it is not known.
+    """
+
+    xy: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "xy", np.asarray(self.xy, dtype=np.float64).reshape(-1, 2))
+        object.__setattr__(self, "score", np.asarray(self.score, dtype=np.float64).reshape(-1))
+        assert len(self.xy) == len(self.score), (self.xy.shape, self.score.shape)
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Detections:
+        return Detections(self.xy[index], self.score[index], self.mpp)
+
+    def ranked(self) -> Detections:
+        """The same points by falling score; ties by y, then x, so that the order never depends on the input's."""
+        return self[np.lexsort((self.xy[:, 0], self.xy[:, 1], -self.score))]
+
+    def moved(self, offset_px: Sequence[float], scale: float = 1.0) -> Detections:
+        """Points of a tile in the slide's frame: `xy * scale + offset_px`; mpp is divided by `scale`."""
+        mpp = None if self.mpp is None else self.mpp / scale
+        return Detections(self.xy * scale + np.asarray(offset_px, dtype=np.float64), self.score, mpp)
+
+    def suppressed(self, radius_px: float) -> Detections:
+        """Greedy suppression: by falling score, a point within `radius_px` (inclusive) of a kept one is dropped.
+
+        Deterministic (ties as in `ranked`) and idempotent. Returns the kept points, ranked.
+        """
+        points = self.ranked()
+        kept = np.ones(len(points), dtype=bool)
+        if len(points) > 1 and radius_px > 0:
+            pairs = cKDTree(points.xy).query_pairs(radius_px, output_type="ndarray")
+            pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+            for better, worse in pairs:  # better is final here: every pair that could drop it came before
+                if kept[better]:
+                    kept[worse] = False
+        return points[kept]
+
+
+def concatenate(parts: Sequence[Detections], mpp: float | None = None) -> Detections:
+    """All points of `parts`, which share one frame, as one; `mpp` is that frame's where `parts` is empty."""
+    if not parts:
+        return Detections(mpp=mpp)
+    return Detections(np.concatenate([p.xy for p in parts]), np.concatenate([p.score for p in parts]), parts[0].mpp)
+
+
+def write(path: str | Path, detections: Mapping[str, Detections], threshold: float) -> None:
+    """Writes `file_name,x_px,y_px,score,label`; label says which points reach `threshold`.
+
+    Label is "mitotic figure" where score >= threshold, else "non-mitotic figure" (the challenge's words).
+    """
+    names = np.array(["non-mitotic figure", "mitotic figure"])
+    write_csv(
+        path,
+        (*COLUMNS, "label"),
+        (
+            (name, f"{x:.2f}", f"{y:.2f}", f"{score:.6f}", label)
+            for name, found in detections.items()
+            for (x, y), score, label in zip(
+                found.xy, found.score, names[(found.score >= threshold).astype(int)], strict=True
+            )
+        ),
+    )
+
+
+def read(path: str | Path) -> dict[str, Detections]:
+    """Reads detections by image from a CSV with the columns file_name, x_px, y_px, score, or a folder of such files.
+
+    In a folder, `summary.csv` is passed over. Further columns are ignored.
+
+    Raises:
+        InputError: the file is missing or empty, lacks a column, or holds a value that is no number; names file and line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(f for f in path.glob("*.csv") if f.name != "summary.csv")
+        if not files:
+            raise InputError(
+                path, "holds no CSV of detections", f"expected files with the columns {', '.join(COLUMNS)}"
+            )
+    else:
+        files = [path]
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    for file in files:
+        _read_file(file, rows)
+    return {name: Detections(np.array(r)[:, :2], np.array(r)[:, 2]) for name, r in rows.items()}
+
+
+def _read_file(path: Path, rows: dict[str, list[tuple[float, float, float]]]) -> None:
+    try:
+        stream = open(path, newline="", encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", "expected a CSV of detections") from None
+    with stream:
+        try:
+            table = csv.DictReader(stream)
+            missing = [c for c in COLUMNS if c not in (table.fieldnames or ())]
+            if missing:
+                raise InputError(path, f"lacks the column {', '.join(missing)}", f"expected {', '.join(COLUMNS)}")
+            for row in table:
+                rows.setdefault(row["file_name"], []).append(_point(path, table.line_num, row))
+        except (UnicodeDecodeError, csv.Error):
+            raise InputError(path, "is not a text table", f"expected a CSV with {', '.join(COLUMNS)}") from None
+
+
+def _point(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[float, float, float]:
+    try:
+        x, y, score = (float(row[c] or "") for c in COLUMNS[1:])
+    except ValueError:
+        raise InputError(
+            path, f"line {line} holds a value that is no number", "expected numbers in x_px, y_px, score"
+        ) from None
+    if not np.isfinite([x, y, score]).all():
+        raise InputError(path, f"line {line} holds a value that is not finite", "expected finite x_px, y_px, score")
+    return x, y, score
