@@ -100,7 +100,7 @@ def read(path: str | Path) -> dict[str, Detections]:
     In a folder, `summary.csv` is passed over. Further columns are ignored.
 
     Raises:
-        InputError: the file is missing or empty, lacks a column, or holds a value that is no number; names file and line.
+        InputError: the file is missing or empty, lacks a column, or holds what is no number; names file and line.
     """
     path = Path(path)
     if path.is_dir():
@@ -119,19 +119,17 @@ def read(path: str | Path) -> dict[str, Detections]:
 
 def _read_file(path: Path, rows: dict[str, list[tuple[float, float, float]]]) -> None:
     try:
-        stream = open(path, newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror})", "expected a CSV of detections") from None
-    with stream:
-        try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream)
             missing = [c for c in COLUMNS if c not in (table.fieldnames or ())]
             if missing:
                 raise InputError(path, f"lacks the column {', '.join(missing)}", f"expected {', '.join(COLUMNS)}")
             for row in table:
                 rows.setdefault(row["file_name"], []).append(_point(path, table.line_num, row))
-        except (UnicodeDecodeError, csv.Error):
-            raise InputError(path, "is not a text table", f"expected a CSV with {', '.join(COLUMNS)}") from None
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", "expected a CSV of detections") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(path, "is not a text table", f"expected a CSV with {', '.join(COLUMNS)}") from None
 
 
 def _point(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[float, float, float]:

@@ -1,0 +1,47 @@
+"""The command line: each command parses, calls one library function and prints.
+
+No module here imports torch, scipy or an image library at its top: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mitosight import __version__
+from mitosight.errors import InputError
+
+app = typer.Typer(
+    name="mitosight",
+    help="Mitotic figures in H&E images, on scanners the detector never saw. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mitosight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs a command; an InputError becomes one line on stderr and its exit status (1 data, 2 usage)."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"mitosight: error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        typer.echo("mitosight: interrupted", err=True)
+        sys.exit(130)

@@ -57,12 +57,16 @@ class Region:
     @property
     def figures(self) -> NDArray[np.float64]:
         """(n, 2) centres of the mitotic figures."""
-        return self.xy[self.label == MITOTIC_FIGURE]
+        return self._centres(MITOTIC_FIGURE)
 
     @property
     def hard_negatives(self) -> NDArray[np.float64]:
         """(n, 2) centres of the labelled look-alikes."""
-        return self.xy[self.label == HARD_NEGATIVE]
+        return self._centres(HARD_NEGATIVE)
+
+    def _centres(self, label: int) -> NDArray[np.float64]:
+        chosen: NDArray[np.float64] = self.xy[self.label == label]
+        return chosen
 
     @property
     def area_mm2(self) -> float | None:
