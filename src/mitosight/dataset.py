@@ -1,0 +1,198 @@
+"""From annotated regions to batches of tiles: the same number from each scanner, part of them around figures."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mitosight.errors import InputError
+from mitosight.regions import BOX_PX, Region
+from mitosight.slide import Slide
+
+Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
+Near = Literal["corner", "radius"]
+
+
+@dataclass
+class Batch:
+    """Tensors of one step.
+
+    Attributes:
+        images: (N, 3, H, W) float32 RGB in [0, 1].
+        figures: N tensors (n, 3) float32: x, y of the centre and side of its box, px of the tile.
+        hard_negatives: the same for labelled look-alikes.
+        domain: (N,) int64, index of the scanner.
+        labelled: (N,) bool, False where nobody annotated the region: no detection loss there.
+    """
+
+    images: Tensor
+    figures: list[Tensor]
+    hard_negatives: list[Tensor]
+    domain: Tensor
+    labelled: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            [f.to(device) for f in self.figures],
+            [h.to(device) for h in self.hard_negatives],
+            self.domain.to(device),
+            self.labelled.to(device),
+        )
+
+
+def working_mpp(slide_mpp: float, mpp: float, tolerance: float) -> float:
+    """The µm per px at which a detector of `mpp` reads a slide: the slide's own where it is near enough.
+
+    MIDOG's scanners span 0.23 to 0.26 µm/px and every published method reads them as they are; a slide within
+    `tolerance` (a share of `mpp`) is therefore not resampled.
+    """
+    return slide_mpp if abs(slide_mpp - mpp) <= tolerance * mpp else mpp
+
+
+class OpenSlides:
+    """Keeps the `most` recently used slides open; closes the others."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._open: OrderedDict[Path, Slide] = OrderedDict()
+
+    def get(self, path: Path, table_mpp: float | None) -> Slide:
+        """The slide at `path`, opened when it is not open yet."""
+        if path not in self._open:
+            self._open[path] = Slide(path, table_mpp=table_mpp)
+            if len(self._open) > self.most:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(path)
+        return self._open[path]
+
+
+@dataclass
+class TileSource(Dataset[Batch]):
+    """Draws batches of tiles; batch `i` depends on the seed and on `i` alone, so that training resumes exactly.
+
+    Tiles of a batch go round the scanners in fixed order, `tiles_per_scanner` each; a region is drawn uniformly from
+    the scanner's, then with probability `near_figure` a place near one of its figures, else any place.
+
+    Attributes:
+        images: folder of the image files.
+        regions: the training regions.
+        scanners: scanners in the order of their index.
+        labelled: those of them whose annotations count.
+        tile_px: side of a tile at the working mpp.
+        near: "corner" puts the tile so that the upper left corner of the figure's box lies in it (reference code of
+            Wilm 2021); "radius" draws the tile's centre within `tile_px` of the figure (its paper).
+        length: number of batches.
+    """
+
+    images: Path
+    regions: Sequence[Region]
+    scanners: Sequence[str]
+    labelled: Sequence[str]
+    tile_px: int = 512
+    mpp: float = 0.25
+    mpp_tolerance: float = 0.1
+    tiles_per_scanner: int = 3
+    near_figure: float = 0.5
+    near: Near = "corner"
+    seed: int = 0
+    augment: Augment | None = None
+    length: int = 1
+    open_slides: int = 128
+    _slides: OpenSlides | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        by_scanner = {s: [r for r in self.regions if r.domain.scanner == s] for s in self.scanners}
+        for scanner, regions in by_scanner.items():
+            if not regions:
+                raise InputError(None, f"no training region of scanner {scanner!r}", "check domains.csv and split.json")
+        if not any(len(r.figures) for s in self.labelled for r in by_scanner[s]):
+            raise InputError(
+                None,
+                f"no mitotic figure in the training regions of {', '.join(self.labelled) or 'any labelled scanner'}",
+                "a detector needs annotated figures in the part 'train' of the split",
+            )
+        self._by_scanner = by_scanner
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_slides": None}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng((self.seed, index))
+        count = self.tiles_per_scanner * len(self.scanners)
+        domains = [k % len(self.scanners) for k in range(count)]
+        tiles = [self.tile(domain, rng) for domain in domains]
+        return Batch(
+            torch.stack([t[0] for t in tiles]),
+            [t[1] for t in tiles],
+            [t[2] for t in tiles],
+            torch.tensor(domains),
+            torch.tensor([self.scanners[d] in self.labelled for d in domains]),
+        )
+
+    def tile(self, domain: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws one tile of a scanner: image (3, side, side), figures (n, 3), hard negatives (m, 3)."""
+        regions = self._by_scanner[self.scanners[domain]]
+        region = regions[rng.integers(len(regions))]
+        if self._slides is None:
+            self._slides = OpenSlides(self.open_slides)
+        slide = self._slides.get(self.images / region.file_name, region.mpp)
+        mpp = working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
+        side_px = self.tile_px * mpp / slide.mpp  # of the tile, in level-0 px
+        if min(slide.width_px, slide.height_px) < side_px:
+            raise InputError(
+                slide.path,
+                f"{slide.width_px} x {slide.height_px} px is smaller than a training tile of {side_px:.0f} px",
+                "leave it out of the split or set a smaller training.crop_px",
+            )
+        corner = self._corner(region, slide, side_px, rng)
+        pixels = slide.read(corner, (self.tile_px, self.tile_px), None if mpp == slide.mpp else mpp)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
+        scale = slide.mpp / mpp
+        points = (region.xy - np.array(corner)) * scale
+        return self._finish(image, points, region.label, rng)
+
+    def _corner(self, region: Region, slide: Slide, side_px: float, rng: np.random.Generator) -> tuple[int, int]:
+        """Upper left corner of a tile, level-0 px, inside the image."""
+        room = np.array([slide.width_px, slide.height_px]) - side_px
+        known = region.domain.scanner in self.labelled and len(region.figures) > 0
+        if known and rng.random() < self.near_figure:
+            centre = region.figures[rng.integers(len(region.figures))]
+            if self.near == "corner":
+                corner = centre - BOX_PX / 2 - rng.uniform(0, side_px, 2)
+            else:
+                angle, distance = rng.uniform(0, 2 * np.pi), side_px * np.sqrt(rng.random())
+                corner = centre + distance * np.array([np.cos(angle), np.sin(angle)]) - side_px / 2
+        else:
+            corner = rng.uniform(0, 1, 2) * room
+        x, y = np.floor(np.clip(corner, 0, room)).astype(int)
+        return int(x), int(y)
+
+    def _finish(
+        self, image: Tensor, xy: NDArray[np.float64], label: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Augments; keeps the annotations whose centre is inside the tile."""
+        points = torch.from_numpy(np.column_stack([xy, np.full(len(xy), BOX_PX)]).astype(np.float32))
+        kinds = torch.from_numpy(label)
+        near = ((points[:, :2] > -self.tile_px) & (points[:, :2] < 2 * self.tile_px)).all(dim=1)
+        points, kinds = points[near], kinds[near]
+        if self.augment is not None:
+            image, points = self.augment(image, points, rng)
+        inside = ((points[:, :2] >= 0) & (points[:, :2] < self.tile_px)).all(dim=1)
+        return image, points[inside & (kinds == 1)], points[inside & (kinds == 2)]

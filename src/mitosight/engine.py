@@ -1,0 +1,206 @@
+"""One optimisation loop for everything that learns: a dict of losses in, steps, a log and resumable state out."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from mitosight.dataset import Batch
+from mitosight.errors import InputError
+from mitosight.log import RunLog
+from mitosight.state import load_state, save_state
+
+Schedule = Literal["one-cycle", "cosine", "constant", "step"]
+
+STATE = "state.safetensors"
+
+
+class Learner(Protocol):
+    """What `fit` trains: any module with `losses`, and `progress` if it wants to know how far the training is."""
+
+    progress: float
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a training steps.
+
+    Attributes:
+        epochs, steps_per_epoch: length.
+        optimiser: "adamw" (decoupled weight decay), "adam" or "sgd".
+        lr: the highest learning rate.
+        momentum: first-moment decay (Adam) or momentum (SGD); the one-cycle schedule moves it between its two ends.
+        schedule: "one-cycle" (fastai: 30 % rise from lr / 25, cosine fall to lr / 250,000; momentum 0.95, 0.85,
+            0.95), "cosine" to 0, "constant", or "step" (times 0.1 at each share of `milestones`).
+        clip_norm: largest norm of the gradient; 0 for none.
+        precision: "fp32" or "bf16" (autocast).
+    """
+
+    epochs: int = 200
+    steps_per_epoch: int = 500
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    beta2: float = 0.99
+    schedule: Schedule = "one-cycle"
+    milestones: tuple[float, ...] = (0.64, 0.9)
+    clip_norm: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+def fit(
+    module: nn.Module,
+    batches: Dataset[Batch],
+    optimisation: Optimisation,
+    log: RunLog,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    after_epoch: Callable[[int], dict[str, Any]] | None = None,
+) -> None:
+    """Trains `module` (a Learner) on its device; resumes from `state.safetensors` in the log's folder.
+
+    Batch number of step s is `s * processes + rank`, and every random number of a step derives from `seed` and s, so
+    that a resumed training ends with the weights of an unbroken one. Under `torchrun` gradients are averaged over
+    the processes. `after_epoch(epoch)` runs on every process after each epoch, before the state is saved; what it
+    returns is logged.
+
+    Raises:
+        InputError: a loss is not finite (names step, batch and terms), or the state belongs to another training.
+    """
+    rank, processes = process()
+    device = next(module.parameters()).device
+    optimiser = _optimiser(module, optimisation)
+    state = log.folder / STATE
+    step = load_state(state, module, optimiser) if state.is_file() else 0
+    model = _LossesModule(module)
+    runner: nn.Module = model
+    if processes > 1:
+        runner = DistributedDataParallel(model, find_unused_parameters=True)
+    total = optimisation.epochs * optimisation.steps_per_epoch
+    log.start(step, total)
+    feed = _feed(batches, range(step * processes + rank, total * processes, processes), workers, device)
+    clock = time.monotonic()
+    for number, batch in feed:
+        epoch = step // optimisation.steps_per_epoch
+        module.progress = (epoch + 1) / optimisation.epochs  # type: ignore[assignment]
+        torch.manual_seed(seed * 1_000_003 + step * processes + rank)
+        terms = _step(runner, batch.to(device), optimiser, optimisation, step, total, number)
+        step += 1
+        log.step(step, {**terms, "lr": optimiser.param_groups[0]["lr"], "seconds": time.monotonic() - clock})
+        if step % optimisation.steps_per_epoch == 0:
+            facts = after_epoch(epoch) if after_epoch is not None else {}
+            if rank == 0:
+                log.epoch(epoch + 1, facts)
+                save_state(state, module, optimiser, step)
+    log.finish()
+
+
+def process() -> tuple[int, int]:
+    """Rank of this process and number of processes; starts the process group under `torchrun`."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return int(os.environ.get("RANK", "0")), processes
+
+
+def learning_rate(optimisation: Optimisation, step: int, total: int) -> tuple[float, float]:
+    """Learning rate and momentum of one step out of `total`."""
+    lr, share = optimisation.lr, step / max(1, total - 1)
+    match optimisation.schedule:
+        case "one-cycle":
+            turn = max(0.3 * total - 1, 1e-9)  # the last step of the rise
+            if step <= turn:
+                return _cosine(lr / 25, lr, step / turn), _cosine(0.95, 0.85, step / turn)
+            fall = (step - turn) / max(total - 1 - turn, 1e-9)
+            return _cosine(lr, lr / 25e4, fall), _cosine(0.85, 0.95, fall)
+        case "cosine":
+            return _cosine(lr, 0.0, share), optimisation.momentum
+        case "step":
+            passed = sum(step >= m * total for m in optimisation.milestones)
+            return float(lr * 0.1**passed), optimisation.momentum
+        case _:
+            return lr, optimisation.momentum
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class _LossesModule(nn.Module):
+    """Gives `losses` the name `forward`, which distributed training wraps."""
+
+    def __init__(self, learner: nn.Module) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.learner.losses(batch)  # type: ignore[operator]
+        return found
+
+
+def _step(
+    runner: nn.Module,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
+    optimisation: Optimisation,
+    step: int,
+    total: int,
+    number: int,
+) -> dict[str, float]:
+    lr, momentum = learning_rate(optimisation, step, total)
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+    runner.train()
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
+        losses: dict[str, Tensor] = runner(batch)
+    loss = torch.stack([value.float() for value in losses.values()]).sum()
+    terms = {name: float(value.detach()) for name, value in losses.items()}
+    if not math.isfinite(sum(terms.values())):
+        told = ", ".join(f"{name} {value}" for name, value in terms.items())
+        raise InputError(
+            None, f"the loss of step {step + 1} (batch {number}) is not finite: {told}", "lower training.lr"
+        )
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if optimisation.clip_norm:
+        nn.utils.clip_grad_norm_(runner.parameters(), optimisation.clip_norm)
+    optimiser.step()
+    return {"loss": sum(terms.values()), **terms}
+
+
+def _optimiser(module: nn.Module, optimisation: Optimisation) -> torch.optim.Optimizer:
+    weights = [p for p in module.parameters() if p.requires_grad]
+    lr, decay = optimisation.lr, optimisation.weight_decay
+    if optimisation.optimiser == "sgd":
+        return torch.optim.SGD(weights, lr=lr, momentum=optimisation.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if optimisation.optimiser == "adamw" else torch.optim.Adam
+    return kind(weights, lr=lr, betas=(optimisation.momentum, optimisation.beta2), weight_decay=decay)
+
+
+def _feed(batches: Dataset[Batch], numbers: range, workers: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=device.type == "cuda",
+    )
+    return zip(numbers, loader, strict=True)

@@ -1,0 +1,91 @@
+"""The contract of a method: what the engine, the inference and the command line ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, Self
+
+from torch import Tensor, nn
+
+from mitosight.augment import Augmentation
+from mitosight.dataset import Batch
+from mitosight.detections import Detections
+
+
+class Source(Protocol):
+    """Batches of training tiles, by index."""
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+
+class Detector(nn.Module):
+    """One published method: trained on batches of tiles, applied to tiles. Knows no slide, file or metric.
+
+    The keyword arguments of a subclass's constructor, with the paper's values as defaults, are the schema of its
+    recipe. The constructor reaches for no file and no network.
+
+    Attributes:
+        title: one line for `mitosight methods`.
+        mpp: µm per px that the network expects.
+        mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
+        tile_px: side of the tiles that are read.
+        scanners: names of the training scanners, in the order of `Batch.domain`.
+        augmentation: applied to each training tile; None for none.
+        progress: share of the training done, in (0, 1]; set by the engine at the start of each epoch.
+        threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        scanners: Sequence[str],
+        mpp: float,
+        mpp_tolerance: float,
+        tile_px: int,
+        augmentation: Augmentation | None,
+    ) -> None:
+        super().__init__()
+        self.scanners = tuple(scanners)
+        self.mpp = mpp
+        self.mpp_tolerance = mpp_tolerance
+        self.tile_px = tile_px
+        self.augmentation = augmentation
+        self.progress = 1.0
+        self.threshold = 0.5
+
+    def prepare(self, source: Source) -> list[str]:
+        """Runs once before training, e.g. initial weights or statistics of the tiles; returns lines for the log."""
+        return []
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss terms of one batch; the engine sums them, steps and logs."""
+        raise NotImplementedError
+
+    def network(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) RGB in [0, 1] to raw maps: all that a runtime other than torch has to compute."""
+        raise NotImplementedError
+
+    def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
+        """Raw maps of N tiles of (H, W) px to their figures, best first, in the tile's frame."""
+        raise NotImplementedError
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        """(N, 3, H, W) RGB in [0, 1] to the figures of each tile, best first, in px of the tile."""
+        height, width = images.shape[-2:]
+        return self.decode(self.network(images), (height, width))
+
+    def for_slide(self, tiles: Source) -> Self:
+        """The detector to use for one slide: statistics of it, or adaptation to it; by default itself."""
+        return self
+
+    def selection(self, aucpr: float, losses: dict[str, float], tiles: int) -> float:
+        """What the checkpoint to keep has most of.
+
+        Args:
+            aucpr: area under the precision-recall curve on the validation regions, averaged over labelled scanners.
+            losses: the loss terms averaged over validation batches of all scanners.
+            tiles: number of tiles in such a batch.
+        """
+        return aucpr

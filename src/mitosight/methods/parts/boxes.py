@@ -1,0 +1,63 @@
+"""Anchors, their coding and their matching to boxes, as one-stage detectors use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+CENTRE_SCALE, SIZE_SCALE = 0.1, 0.2  # an offset of 0.1 anchor sides, or a log size of 0.2, is coded as 1
+
+
+def squares(points: Tensor) -> Tensor:
+    """Points (n, 3) of x, y, side as boxes (n, 4) of xmin, ymin, xmax, ymax."""
+    half = points[:, 2:] / 2
+    return torch.cat([points[:, :2] - half, points[:, :2] + half], dim=1)
+
+
+def level_anchors(rows: int, columns: int, stride: int, sides_px: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Anchors of one pyramid level, (rows * columns * len(sides) * len(ratios), 4), centred in the cells.
+
+    A ratio is height / width; the area stays that of the square. Order: row, column, side, ratio.
+    """
+    sides = torch.tensor(sides_px)
+    root = torch.tensor(ratios).sqrt()
+    shapes = torch.stack([sides[:, None] / root, sides[:, None] * root], dim=-1).reshape(-1, 2)  # (A, 2) width, height
+    y, x = torch.meshgrid((torch.arange(rows) + 0.5) * stride, (torch.arange(columns) + 0.5) * stride, indexing="ij")
+    centres = torch.stack([x, y], dim=-1).reshape(-1, 1, 2)
+    return torch.cat([centres - shapes / 2, centres + shapes / 2], dim=-1).reshape(-1, 4)
+
+
+def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes (n, 4) relative to their anchors (n, 4): centre offsets and log sizes, scaled."""
+    size, anchor_size = boxes[:, 2:] - boxes[:, :2], anchors[:, 2:] - anchors[:, :2]
+    offset = (boxes[:, 2:] + boxes[:, :2] - anchors[:, 2:] - anchors[:, :2]) / 2
+    return torch.cat([offset / anchor_size / CENTRE_SCALE, (size / anchor_size).log() / SIZE_SCALE], dim=1)
+
+
+def decode(codes: Tensor, anchors: Tensor) -> Tensor:
+    """The inverse of `encode`; a size is at most e^4 anchor sides, so that a wild code stays finite."""
+    anchor_size = anchors[:, 2:] - anchors[:, :2]
+    centre = (anchors[:, 2:] + anchors[:, :2]) / 2 + codes[:, :2] * CENTRE_SCALE * anchor_size
+    half = (codes[:, 2:] * SIZE_SCALE).clamp(max=4).exp() * anchor_size / 2
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def match(boxes: Tensor, anchors: Tensor, positive_iou: float, negative_iou: float, force: bool) -> Tensor:
+    """For each anchor the index of its box, -1 background, -2 ignored.
+
+    Positive above `positive_iou`, background below `negative_iou`, ignored between. With `force`, each box also
+    takes the anchors that overlap it most, however little.
+    """
+    if len(boxes) == 0:
+        return torch.full((len(anchors),), -1, device=anchors.device)
+    iou = box_iou(boxes, anchors)  # (n, anchors)
+    best, index = iou.max(dim=0)
+    matched = torch.where(best > positive_iou, index, torch.where(best < negative_iou, -1, -2))
+    if force:
+        top = iou.max(dim=1, keepdim=True).values
+        box, anchor = ((iou == top) & (top > 0)).nonzero(as_tuple=True)
+        matched[anchor] = box
+    return matched

@@ -1,0 +1,126 @@
+"""ResNet trunk with a feature pyramid, and where its first weights come from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from urllib.error import URLError
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.ops import FeaturePyramidNetwork
+
+from mitosight.errors import InputError, UsageError
+
+STRIDES = {3: 8, 4: 16, 5: 32}
+DEPTHS = (18, 34, 50, 101)
+
+
+class Trunk(nn.Module):
+    """ResNet without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        if depth not in DEPTHS:
+            raise UsageError(None, f"no ResNet of depth {depth}", f"depths are {', '.join(map(str, DEPTHS))}")
+        self.depth = depth
+        self.body = getattr(models, f"resnet{depth}")(weights=None)
+        widest = self.body.fc.in_features
+        del self.body.fc, self.body.avgpool
+        self.channels = (widest // 4, widest // 2, widest)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Returns [C3, C4, C5]."""
+        body = self.body
+        x = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(images)))))
+        c3 = body.layer2(x)
+        c4 = body.layer3(c3)
+        return [c3, c4, body.layer4(c4)]
+
+    def initialise(self, weights: str) -> str:
+        """Loads first weights: "imagenet" (fetched), "none", or the path of a safetensors file; says what was done.
+
+        Raises:
+            InputError: the file cannot be read or holds another network.
+        """
+        if weights == "none":
+            return f"ResNet-{self.depth} starts from random weights (weights = none)"
+        if weights == "imagenet":
+            return self._fetch()
+        state = _read(Path(weights))
+        expected = self.body.state_dict()
+        wrong = [k for k, v in expected.items() if k not in state or state[k].shape != v.shape]
+        if wrong:
+            raise InputError(weights, f"does not hold a ResNet-{self.depth} ({wrong[0]} is missing or differs)")
+        self.body.load_state_dict({k: state[k] for k in expected})
+        return f"ResNet-{self.depth} starts from {weights}"
+
+    def _fetch(self) -> str:
+        enum = models.get_model_weights(f"resnet{self.depth}")
+        try:
+            state = enum.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        except (URLError, OSError, RuntimeError) as error:
+            return f"ResNet-{self.depth} starts from random weights: ImageNet weights could not be fetched ({error})"
+        self.body.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+        return f"ResNet-{self.depth} starts from ImageNet weights"
+
+
+class Pyramid(nn.Module):
+    """C3 to C5 to the pyramid levels asked for, all with `channels` channels (1x1 lateral, nearest, 3x3)."""
+
+    def __init__(self, inputs: tuple[int, int, int], channels: int, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = levels
+        self.fpn = FeaturePyramidNetwork(list(inputs), channels)
+        for module in self.fpn.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Returns one map for each level, finest first."""
+        named = self.fpn(OrderedDict((str(level), f) for level, f in zip(STRIDES, features, strict=True)))
+        return [named[str(level)] for level in self.levels]
+
+
+class ConvHead(nn.Module):
+    """`convs` 3x3 convolutions with ReLU, then a 3x3 output of weights 0 and bias `bias`, shared over levels."""
+
+    def __init__(self, channels: int, convs: int, outputs: int, bias: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(convs):
+            conv = nn.Conv2d(channels, channels, 3, padding=1)
+            nn.init.kaiming_normal_(conv.weight)
+            layers += [conv, nn.ReLU(inplace=True)]
+        last = nn.Conv2d(channels, outputs, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, bias)  # type: ignore[arg-type]
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(N, channels, h, w) to (N, outputs, h, w)."""
+        result: Tensor = self.layers(feature)
+        return result
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            path, f"is no readable safetensors file ({error})", "convert weights with safetensors.torch.save_file"
+        ) from None
+
+
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (3,) by colour channel of images (N, 3, H, W)."""
+    return images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images (N, 3, H, W) less `mean` (3,), divided by `std` (3,)."""
+    return (images - mean[:, None, None]) / std[:, None, None]

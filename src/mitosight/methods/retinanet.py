@@ -1,0 +1,176 @@
+"""RetinaNet for figures of one size (Lin 2017, in the form of Wilm 2021), without any means against domain shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
+
+from mitosight.augment import Augmentation
+from mitosight.dataset import Batch
+from mitosight.detections import Detections
+from mitosight.errors import UsageError
+from mitosight.methods.detector import Detector, Source
+from mitosight.methods.parts import boxes
+from mitosight.methods.parts.trunk import STRIDES, ConvHead, Pyramid, Trunk, normalise, statistics
+
+Normalise = Literal["batch", "midog", "none"]
+MIDOG_MEAN, MIDOG_STD = (0.7481, 0.5692, 0.7225), (0.1759, 0.2284, 0.1792)
+
+
+class RetinaNet(Detector):
+    """The detector of Wilm 2021 without its domain path: the paper's baselines, and the trunk of `wilm2021`.
+
+    ResNet-18, pyramid levels P3 to P5 of 128 channels, two shared heads of three convolutions, five square anchors a
+    cell, focal loss and smooth L1. Values are those of the reference code where the paper is silent.
+
+    Choices, each an argument:
+        normalise: "batch" takes mean and standard deviation of the first training batch, as the reference code does;
+            "midog" the numbers it got; "none" leaves [0, 1] (the paper's weak baseline).
+        focal_alpha: weight of positive entries; 0.75 as in the reference code (the RetinaNet paper has 0.25).
+        augment: the augmentations of the paper on or off (weak baseline).
+        force_match: off, as in the reference code; on gives each figure its best anchor, as torchvision does.
+        levels: P3 never gets a positive anchor for a 50-px box; `[4]` is the later MIDOG++ baseline, and faster.
+        Left out: the reference code's second class channel, which never gets a positive target.
+    """
+
+    title: ClassVar[str] = "RetinaNet, the plain detector (baselines of Wilm 2021)"
+
+    def __init__(
+        self,
+        *,
+        scanners: Sequence[str] = (),
+        mpp: float = 0.25,
+        mpp_tolerance: float = 0.1,
+        tile_px: int = 512,
+        augment: bool = True,
+        depth: int = 18,
+        weights: str = "imagenet",
+        normalise: Normalise = "batch",
+        channels: int = 128,
+        levels: Sequence[int] = (3, 4, 5),
+        anchor_scales: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
+        anchor_ratios: Sequence[float] = (1.0,),
+        anchor_base: float = 4.0,
+        head_convs: int = 3,
+        class_bias: float = -4.0,
+        positive_iou: float = 0.5,
+        negative_iou: float = 0.4,
+        force_match: bool = False,
+        focal_alpha: float = 0.75,
+        focal_gamma: float = 2.0,
+        score_floor: float = 0.05,
+        nms_iou: float = 0.4,
+        most_per_tile: int = 300,
+    ) -> None:
+        super().__init__(
+            scanners=scanners,
+            mpp=mpp,
+            mpp_tolerance=mpp_tolerance,
+            tile_px=tile_px,
+            augmentation=Augmentation() if augment else None,
+        )
+        unknown = set(levels) - set(STRIDES)
+        if unknown or not levels:
+            raise UsageError(None, f"levels = {list(levels)}", f"pyramid levels are {list(STRIDES)}")
+        if normalise not in ("batch", "midog", "none"):
+            raise UsageError(None, f"normalise = {normalise!r}", "accepted are batch, midog, none")
+        self.weights, self.normalise = weights, normalise
+        self.levels = tuple(sorted(levels))
+        self.sides_px = {level: [anchor_base * STRIDES[level] * s for s in anchor_scales] for level in self.levels}
+        self.anchor_ratios = tuple(anchor_ratios)
+        self.positive_iou, self.negative_iou, self.force_match = positive_iou, negative_iou, force_match
+        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.score_floor, self.nms_iou, self.most_per_tile = score_floor, nms_iou, most_per_tile
+        self.trunk = Trunk(depth)
+        self.pyramid = Pyramid(self.trunk.channels, channels, self.levels)
+        per_cell = len(anchor_scales) * len(anchor_ratios)
+        self.class_head = ConvHead(channels, head_convs, per_cell, class_bias)
+        self.box_head = ConvHead(channels, head_convs, 4 * per_cell, 0.0)
+        self.register_buffer("mean", torch.tensor(MIDOG_MEAN if normalise == "midog" else (0.0, 0.0, 0.0)))
+        self.register_buffer("std", torch.tensor(MIDOG_STD if normalise == "midog" else (1.0, 1.0, 1.0)))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def prepare(self, source: Source) -> list[str]:
+        """Loads the first weights of the trunk; measures colour statistics on the first batch."""
+        log = [self.trunk.initialise(self.weights)]
+        if self.normalise == "batch":
+            mean, std = statistics(source[0].images)
+            self.mean.copy_(mean)
+            self.std.copy_(std)
+        log.append(f"colour mean {_numbers(self.mean)}, standard deviation {_numbers(self.std)} ({self.normalise})")
+        return log
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) in [0, 1] to [C3, C4, C5] of the trunk."""
+        features: list[Tensor] = self.trunk(normalise(images, self.mean, self.std))
+        return features
+
+    def network(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Class map and box map of each level, finest first: (N, A, h, w) and (N, 4 A, h, w)."""
+        return self.heads(self.encode(images))
+
+    def heads(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """[C3, C4, C5] to the maps of `network`."""
+        maps: list[Tensor] = []
+        for level in self.pyramid(features):
+            maps += [self.class_head(level), self.box_head(level)]
+        return tuple(maps)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Focal loss and smooth L1, averaged over the labelled tiles."""
+        return self.detection_losses(self.network(batch.images), batch)
+
+    def detection_losses(self, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        """`classification` and `box` of the labelled tiles; 0 where the batch has none.
+
+        Per tile the focal loss is summed and divided by the number of positive anchors (at least 1), smooth L1 is
+        averaged over positive anchors and coordinates.
+        """
+        logits, codes, anchors = self._flat(maps)
+        height, width = batch.images.shape[-2:]
+        classification, box = logits.sum() * 0, codes.sum() * 0
+        for i in batch.labelled.nonzero()[:, 0].tolist():
+            target = clip_boxes_to_image(boxes.squares(batch.figures[i]), (height, width))
+            matched = boxes.match(target, anchors, self.positive_iou, self.negative_iou, self.force_match)
+            positive, used = matched >= 0, matched > -2
+            focal = sigmoid_focal_loss(logits[i], positive.to(logits.dtype), self.focal_alpha, self.focal_gamma)
+            classification = classification + focal[used].sum() / positive.sum().clamp(min=1)
+            if positive.any():
+                wanted = boxes.encode(target[matched[positive]], anchors[positive])
+                box = box + functional.smooth_l1_loss(codes[i][positive], wanted)
+        count = batch.labelled.sum().clamp(min=1)
+        return {"classification": classification / count, "box": box / count}
+
+    def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
+        """Boxes above `score_floor`, non-maximum suppression at `nms_iou`; their centres."""
+        logits, codes, anchors = self._flat(maps)
+        return [self._decode_one(logits[i].sigmoid(), codes[i], anchors, size_px) for i in range(len(logits))]
+
+    def _decode_one(self, score: Tensor, codes: Tensor, anchors: Tensor, size_px: tuple[int, int]) -> Detections:
+        index = (score >= self.score_floor).nonzero()[:, 0]
+        found = boxes.decode(codes[index], anchors[index])
+        kept = nms(found, score[index], self.nms_iou)[: self.most_per_tile]
+        centre = (found[kept, :2] + found[kept, 2:]) / 2
+        inside = ((centre >= 0) & (centre < torch.tensor(size_px[::-1], device=centre.device))).all(dim=1)
+        return Detections(centre[inside].cpu().numpy(), score[index][kept][inside].cpu().numpy(), self.mpp)
+
+    def _flat(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, anchors), codes (N, anchors, 4), anchors (anchors, 4), in float32 over all levels."""
+        logits, codes, anchors = [], [], []
+        for level, classes, box in zip(self.levels, maps[::2], maps[1::2], strict=True):
+            n, per_cell, rows, columns = classes.shape
+            logits.append(classes.permute(0, 2, 3, 1).reshape(n, -1))
+            codes.append(box.reshape(n, per_cell, 4, rows, columns).permute(0, 3, 4, 1, 2).reshape(n, -1, 4))
+            grid = boxes.level_anchors(rows, columns, STRIDES[level], self.sides_px[level], self.anchor_ratios)
+            anchors.append(grid.to(classes.device))
+        return torch.cat(logits, dim=1).float(), torch.cat(codes, dim=1).float(), torch.cat(anchors)
+
+
+def _numbers(values: Tensor) -> str:
+    return " ".join(f"{v:.4f}" for v in values.tolist())

@@ -1,0 +1,143 @@
+"""Recipes: a TOML file that names a method and gives what differs from its defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from mitosight.engine import Optimisation
+from mitosight.errors import UsageError
+from mitosight.methods import arguments, checked
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Which tiles a training sees and how it is judged.
+
+    Attributes:
+        scanners: training scanners; () takes all of the part "train".
+        labelled_scanners: those whose annotations are used; () takes those that have any. The others are unlabelled:
+            they reach a method's domain path only.
+        crop_px: side of the training tiles; 0 takes the detector's `tile_px`.
+        tiles_per_scanner: of each batch.
+        near_figure, near: see `dataset.TileSource`.
+        validate_every: epochs between validations; the last is always followed by one.
+        validation_batches: batches on which the validation losses are averaged.
+        seed: of weights, tiles and augmentation.
+        workers: processes that read tiles; 0 reads in the training process.
+    """
+
+    scanners: tuple[str, ...] = ()
+    labelled_scanners: tuple[str, ...] = ()
+    crop_px: int = 0
+    tiles_per_scanner: int = 3
+    near_figure: float = 0.5
+    near: Literal["corner", "radius"] = "corner"
+    validate_every: int = 1
+    validation_batches: int = 4
+    seed: int = 0
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method, its arguments, and how it is trained."""
+
+    method: str
+    detector: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe with all its settings, as written beside a model."""
+        return dataclasses.asdict(self)
+
+
+def builtin() -> dict[str, Path]:
+    """Name and file of the recipes that come with the package."""
+    folder = Path(str(files("mitosight"))) / "recipes"
+    return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+
+
+def load(name: str, settings: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe by the name of a built-in one or by path; `settings` are `key=value` that go over it.
+
+    A key may be written alone where only one table has it (`epochs=3`), or with its table (`optimisation.epochs=3`).
+
+    Raises:
+        UsageError: no such recipe, no valid TOML, or a key or value that is not accepted (lists the valid keys).
+    """
+    path = builtin().get(name, Path(name))
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(name, "no such recipe", f"give a file or one of {', '.join(builtin())}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(path, f"is no readable recipe ({error})", "expected TOML") from None
+    if "method" not in table:
+        raise UsageError(path, "names no method", 'expected a line such as method = "wilm2021"')
+    for setting in settings:
+        _set(table, setting)
+    return parse(table, path)
+
+
+def parse(table: dict[str, Any], path: str | Path | None = None) -> Recipe:
+    """A recipe from its TOML table."""
+    tables = {"detector": dict, "training": dict, "optimisation": dict}
+    if unknown := [k for k in table if k != "method" and k not in tables]:
+        raise UsageError(path, f"has the unknown key {unknown[0]!r}", f"accepted are method, {', '.join(tables)}")
+    if wrong := [k for k in tables if not isinstance(table.get(k, {}), dict)]:
+        raise UsageError(path, f"{wrong[0]} is not a table", f"write [{wrong[0]}] and its keys below it")
+    return Recipe(
+        table["method"],
+        checked(table["method"], table.get("detector", {}), path),
+        _dataclass(Training, table.get("training", {}), "training", path),
+        _dataclass(Optimisation, table.get("optimisation", {}), "optimisation", path),
+    )
+
+
+def _dataclass(kind: type[T], given: dict[str, Any], name: str, path: str | Path | None) -> T:
+    valid = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if unknown := [key for key in given if key not in valid]:
+        raise UsageError(path, f"[{name}] has the unknown key {unknown[0]!r}", f"accepted are {', '.join(valid)}")
+    try:
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(path, f"[{name}] {first['loc'][0]} = {first['input']!r}", first["msg"]) from None
+
+
+def _set(table: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise UsageError(None, f"--set {setting!r}", "expected key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if key == "method":
+        table["method"] = value
+        return
+    owners = {
+        "detector": list(arguments(table["method"])),
+        "training": [f.name for f in dataclasses.fields(Training)],
+        "optimisation": [f.name for f in dataclasses.fields(Optimisation)],
+    }
+    if "." in key:
+        owner, key = key.split(".", 1)
+        found = [owner] if key in owners.get(owner, ()) else []
+    else:
+        found = [owner for owner, keys in owners.items() if key in keys]
+    if len(found) != 1:
+        every = ", ".join(f"{owner}.{k}" for owner, keys in owners.items() for k in keys)
+        raise UsageError(None, f"--set {setting!r}: no key {key!r}", f"keys are {every}")
+    table.setdefault(found[0], {})[key] = value

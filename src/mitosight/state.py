@@ -1,0 +1,47 @@
+"""The state of an interrupted training as one safetensors file: weights and optimiser, without pickles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mitosight.errors import InputError
+from mitosight.outputs import whole
+
+
+def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Writes the weights of `module`, the moments of `optimiser` and the number of steps done."""
+    tensors = {f"module.{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{index}.{name}"] = value.detach().cpu().contiguous()
+    with whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"step": str(step)})
+
+
+def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Puts a saved state back; returns the number of steps done.
+
+    Raises:
+        InputError: the file is damaged or belongs to another network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            step = int((file.metadata() or {})["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(path, f"is no state of this training ({first})", "remove it to start again") from None
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".", 2)
+            moments.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    return step
