@@ -1,0 +1,51 @@
+"""Pixels at another resolution, with exact geometry: a pixel is the square [i, i + 1) x [j, j + 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_SOURCE_PX = 2**25  # read at once; larger windows are made of parts
+ALIGNED_PX = 1e-3  # nearer than this to the grid of the source, pixels are taken as they are
+
+Pixels = Callable[[int, int, int, int], NDArray[np.uint8]]
+
+
+def window(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], zoom: float) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB: the result's px (i, j) shows source px corner + zoom * [i, i + 1) x [j, j + 1).
+
+    `pixels(x, y, width, height)` gives any rectangle of the source, `corner` (x, y) is in source px, `size`
+    (width, height) in px of the result, `zoom` is source px per px of the result. Taken as it is where the grids
+    agree; by a Hamming filter as wide as a px of the result when shrinking; else bicubic.
+    """
+    (left, top), (width, height) = corner, size
+    if width * height * zoom**2 > MOST_SOURCE_PX and max(size) > 1:
+        return _halves(pixels, corner, size, zoom)
+    shift = max(abs(left - round(left)), abs(top - round(top)))
+    if shift + abs(zoom - 1) * max(size) < ALIGNED_PX:
+        return pixels(round(left), round(top), width, height)
+    from PIL import Image
+
+    margin = ceil(2 * max(1.0, zoom)) + 1  # the reach of the filters
+    x, y = floor(left) - margin, floor(top) - margin
+    right, bottom = left + width * zoom, top + height * zoom
+    source = Image.fromarray(pixels(x, y, ceil(right) + margin - x, ceil(bottom) + margin - y))
+    resampling = Image.Resampling.HAMMING if zoom > 1 else Image.Resampling.BICUBIC
+    return np.array(source.resize(size, resampling, box=(left - x, top - y, right - x, bottom - y)))
+
+
+def _halves(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], zoom: float) -> NDArray[np.uint8]:
+    (left, top), (width, height) = corner, size
+    if width >= height:
+        first = width // 2
+        sizes = (first, height), (width - first, height)
+        corners = corner, (left + first * zoom, top)
+    else:
+        first = height // 2
+        sizes = (width, first), (width, height - first)
+        corners = corner, (left, top + first * zoom)
+    parts = [window(pixels, c, s, zoom) for c, s in zip(corners, sizes, strict=True)]
+    return np.concatenate(parts, axis=1 if width >= height else 0)

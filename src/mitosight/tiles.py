@@ -1,0 +1,69 @@
+"""Tiles: the squares that are read, and the rectangles that each of them owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitosight.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square that is read, and the half-open rectangle of the frame whose points it keeps.
+
+    Attributes:
+        x_px, y_px: top left corner in px of the grid's frame.
+        side_px: its side; the tile reaches beyond the border only where the frame is smaller than a tile.
+        owns: (x0, y0, x1, y1) in px of the frame: x0 <= x < x1 and y0 <= y < y1.
+        last: whether it is in the last column, and in the last row; these also own the points on the far border.
+    """
+
+    x_px: int
+    y_px: int
+    side_px: int
+    owns: tuple[int, int, int, int]
+    last: tuple[bool, bool] = (False, False)
+
+    def owned(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) mask of the points `xy` (n, 2), in px of the frame, that this tile keeps."""
+        x0, y0, x1, y1 = self.owns
+        x, y = xy[:, 0], xy[:, 1]
+        before_x = x <= x1 if self.last[0] else x < x1
+        before_y = y <= y1 if self.last[1] else y < y1
+        mask: NDArray[np.bool_] = (x >= x0) & before_x & (y >= y0) & before_y
+        return mask
+
+
+def grid(width_px: int, height_px: int, tile_px: int, overlap_px: int) -> list[Tile]:
+    """Tiles that cover a frame of `width_px` x `height_px`, row by row; each point is owned by exactly one.
+
+    Neighbours overlap by `overlap_px`, the last ones by more, moved back so that no tile reaches beyond the border;
+    a frame smaller than a tile has one tile at 0 that does. Overlaps are cut in the middle.
+
+    Raises:
+        UsageError: a size is not positive, or the overlap is negative or not smaller than the tile.
+    """
+    if min(width_px, height_px) < 1:
+        raise UsageError(None, f"an image of {width_px} x {height_px} px cannot be tiled", "expected at least 1 x 1 px")
+    if not 0 <= overlap_px < tile_px:
+        raise UsageError(
+            None, f"tiles of {tile_px} px cannot overlap by {overlap_px} px", "expected 0 <= overlap < tile"
+        )
+    columns, rows = (_spans(length, tile_px, tile_px - overlap_px) for length in (width_px, height_px))
+    return [
+        Tile(x, y, tile_px, (x0, y0, x1, y1), (x1 == width_px, y1 == height_px))
+        for y, y0, y1 in rows
+        for x, x0, x1 in columns
+    ]
+
+
+def _spans(length_px: int, tile_px: int, stride_px: int) -> list[tuple[int, int, int]]:
+    """Along one axis: (start, first owned, end of owned) of each tile."""
+    last = max(length_px - tile_px, 0)
+    starts = [*range(0, last, stride_px), last]
+    cuts = [(start + tile_px + following) // 2 for start, following in pairwise(starts)]
+    return list(zip(starts, [0, *cuts], [*cuts, length_px], strict=True))
