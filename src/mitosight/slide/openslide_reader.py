@@ -45,9 +45,7 @@ class OpenSlideReader:
         try:
             picture = self._slide.read_region((round(x * scale), round(y * scale)), level, (width, height))
         except openslide.OpenSlideError as error:
-            raise InputError(
-                self._path, f"is damaged at level {level}, x {x}, y {y} (OpenSlide: {error})", "copy the file again"
-            ) from None
+            raise InputError(self._path, f"is damaged (OpenSlide: {error})", "copy the file again") from None
         rgba = np.asarray(picture)
         return on_white(rgba[..., :3], rgba[..., 3])
 

@@ -18,8 +18,8 @@ def window(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], z
     """(height, width, 3) RGB: the result's px (i, j) shows source px corner + zoom * [i, i + 1) x [j, j + 1).
 
     `pixels(x, y, width, height)` gives any rectangle of the source, `corner` (x, y) is in source px, `size`
-    (width, height) in px of the result, `zoom` is source px per px of the result. Taken as it is where the grids
-    agree; by a Hamming filter as wide as a px of the result when shrinking; else bicubic.
+    (width, height) in px of the result, `zoom` is source px per px of the result. Px are taken as they are where
+    the grids agree; else bicubic, widened to a px of the result when shrinking, so that nothing aliases.
     """
     (left, top), (width, height) = corner, size
     if width * height * zoom**2 > MOST_SOURCE_PX and max(size) > 1:
@@ -29,12 +29,11 @@ def window(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], z
         return pixels(round(left), round(top), width, height)
     from PIL import Image
 
-    margin = ceil(2 * max(1.0, zoom)) + 1  # the reach of the filters
+    margin = ceil(2 * max(1.0, zoom)) + 1  # the reach of the filter
     x, y = floor(left) - margin, floor(top) - margin
     right, bottom = left + width * zoom, top + height * zoom
     source = Image.fromarray(pixels(x, y, ceil(right) + margin - x, ceil(bottom) + margin - y))
-    resampling = Image.Resampling.HAMMING if zoom > 1 else Image.Resampling.BICUBIC
-    return np.array(source.resize(size, resampling, box=(left - x, top - y, right - x, bottom - y)))
+    return np.array(source.resize(size, Image.Resampling.BICUBIC, box=(left - x, top - y, right - x, bottom - y)))
 
 
 def _halves(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], zoom: float) -> NDArray[np.uint8]:

@@ -6,7 +6,8 @@ import logging
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +21,10 @@ from mitosight.slide.reader import ACCEPTED, RGB_ONLY, on_white
 from mitosight.slide.resolution import Resolution
 
 CACHE_BYTES = 64 * 2**20  # of decoded strips or tiles; one larger strip is kept alone
-_BROKEN = (OSError, ValueError, RuntimeError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
+_BROKEN = (  # what tifffile and the decoders raise for damaged files
+    *(OSError, ValueError, RuntimeError, TypeError, LookupError, ArithmeticError, MemoryError, AssertionError),
+    struct.error,
+)
 _ASSOCIATED, _STRAIGHT = 1, 2  # TIFF tag ExtraSamples: alpha already multiplied in, or not
 _JPEG = (6, 7)
 _UM = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}  # TIFF tag ResolutionUnit: inch, cm, and tifffile's mm and µm
@@ -33,7 +37,8 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its warnings 
 class TifffileReader:
     """One TIFF: 8-bit RGB, or RGBA laid on white; the levels are those of an OME pyramid or the first page alone.
 
-    Decoded strips and tiles are kept up to `CACHE_BYTES`, the least recently used go first.
+    Decoded strips and tiles are kept up to `CACHE_BYTES`, the least recently used go first. The file itself is
+    open only while it is read, so that hundreds of slides can be at hand.
     """
 
     name = "tifffile"
@@ -43,20 +48,17 @@ class TifffileReader:
         self._path = path
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[int, int], tuple[NDArray[np.uint8], tuple[int, int, int]]] = OrderedDict()
-        self._file = _opened(path)
         try:
-            self._pages = [level.keyframe for level in self._file.series[0].levels]
+            with np.errstate(all="ignore"), tifffile.TiffFile(path) as file:  # damaged tags may overflow
+                self._pages = [level.keyframe for level in file.series[0].levels]
+                self._decoders = [_decoder(page) for page in self._pages]  # made while the file is open
+                self.is_ome: bool = file.is_ome
+                self.resolution = _ome_resolution(file) or _tag_resolution(file)
             for page in self._pages:
                 self._check(page)
-            self.level_sizes: tuple[tuple[int, int], ...] = tuple((p.imagewidth, p.imagelength) for p in self._pages)
-            self.is_ome: bool = self._file.is_ome
-            self.resolution = _ome_resolution(self._file) or _tag_resolution(self._file)
-        except InputError:
-            self._file.close()
-            raise
         except _BROKEN:
-            self._file.close()
-            raise _damaged(path) from None
+            raise self._damaged() from None
+        self.level_sizes: tuple[tuple[int, int], ...] = tuple((p.imagewidth, p.imagelength) for p in self._pages)
 
     def _check(self, page: Any) -> None:
         colours = page.photometric == 2 or (page.photometric == 6 and page.compression in _JPEG)
@@ -65,7 +67,10 @@ class TifffileReader:
             found = f"holds {page.samplesperpixel} channels of {page.bitspersample} bit ({kind})"
             raise InputError(self._path, found, RGB_ONLY)
         if min(page.imagewidth, page.imagelength, *_segment_size(page)) < 1:
-            raise _damaged(self._path)
+            raise self._damaged()
+
+    def _damaged(self) -> InputError:
+        return InputError(self._path, "is a damaged or truncated TIFF", ACCEPTED)
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """As the contract says."""
@@ -89,12 +94,12 @@ class TifffileReader:
         page = self._pages[level]
         try:
             count = page.databytecounts[index]
-            self._file.filehandle.seek(page.dataoffsets[index])
-            data = self._file.filehandle.read(count)
+            with open(self._path, "rb") as stream:
+                stream.seek(page.dataoffsets[index])
+                data = stream.read(count)
             if len(data) < count:  # a JPEG decoder would fill the rest with grey, without a word
                 raise InputError(self._path, "is truncated", "copy the file again")
-            tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
-            decoded, (plane, _, top, left, _), _ = page.decode(data if count else None, index, **tables)
+            decoded, (plane, _, top, left, _), _ = self._decoders[level](data if count else None, index)
         except _BROKEN as error:
             raise InputError(
                 self._path, f"is damaged (strip or tile {index}: {error})", "copy the file again"
@@ -106,20 +111,13 @@ class TifffileReader:
         return self._cache[level, index]
 
     def close(self) -> None:
-        """Gives the file back."""
-        self._file.close()
+        """Forgets the pixels."""
         self._cache.clear()
 
 
-def _opened(path: Path) -> tifffile.TiffFile:
-    try:
-        return tifffile.TiffFile(path)
-    except _BROKEN:
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> InputError:
-    return InputError(path, "is a damaged or truncated TIFF", ACCEPTED)
+def _decoder(page: Any) -> Callable[..., Any]:
+    """Turns (encoded bytes, index) of a strip or tile into its pixels and its place."""
+    return partial(page.decode, jpegtables=page.jpegtables) if page.compression in _JPEG else page.decode
 
 
 def _segment_size(page: Any) -> tuple[int, int]:

@@ -1,0 +1,75 @@
+"""Every point of a frame is owned by exactly one tile, which holds it with room around it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mitosight.errors import UsageError
+from mitosight.tiles import Tile, grid
+
+
+def test_by_hand() -> None:
+    assert grid(10, 4, 4, 1) == [
+        Tile(0, 0, 4, (0, 0, 3, 4), (False, True)),
+        Tile(3, 0, 4, (3, 0, 6, 4), (False, True)),
+        Tile(6, 0, 4, (6, 0, 10, 4), (True, True)),
+    ]
+    assert [(t.x_px, t.owns[0], t.owns[2]) for t in grid(1000, 512, 512, 64)] == [
+        (0, 0, 480),
+        (448, 480, 724),
+        (488, 724, 1000),
+    ]
+
+
+def test_a_frame_smaller_than_a_tile_has_one_that_reaches_beyond() -> None:
+    assert grid(100, 60, 512, 64) == [Tile(0, 0, 512, (0, 0, 100, 60), (True, True))]
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(8, 0), (8, 1), (8, 3), (8, 7), (5, 2), (1, 0), (16, 4)])
+def test_every_px_has_one_owner(tile: int, overlap: int) -> None:
+    for width in (1, 2, tile - 1, tile, tile + 1, 2 * tile - overlap, 2 * tile, 2 * tile + 1, 41):
+        for height in (1, tile, tile + 1, 29):
+            if width < 1:
+                continue
+            owners = np.zeros((height, width), int)
+            for t in grid(width, height, tile, overlap):
+                x0, y0, x1, y1 = t.owns
+                assert x0 < x1 and y0 < y1
+                assert t.x_px <= x0 and t.y_px <= y0 and x1 <= t.x_px + tile and y1 <= t.y_px + tile
+                assert width < tile or (0 <= t.x_px <= width - tile)
+                owners[y0:y1, x0:x1] += 1
+            assert (owners == 1).all(), (width, height)
+
+
+@pytest.mark.parametrize("size", [(37, 90), (64, 64), (65, 63), (200, 131), (500, 77)])
+def test_every_point_has_one_owner_borders_included(size: tuple[int, int]) -> None:
+    width, height = size
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(0, 1, (2000, 2)) * size
+    xy = np.concatenate([xy, np.round(xy), [(0, 0), (width, height), (width, 0), (0, height), (width, height / 2)]])
+    owned = np.array([t.owned(xy) for t in grid(width, height, 64, 16)])
+    assert (owned.sum(axis=0) == 1).all()
+    assert not any(
+        t.owned(np.array([(-0.1, 3), (width + 0.1, 3), (3, height + 0.1)])).any() for t in grid(*size, 64, 16)
+    )
+
+
+def test_an_owned_point_lies_half_an_overlap_inside_but_for_the_border() -> None:
+    for t in grid(1000, 700, 128, 32):
+        x0, y0, x1, y1 = t.owns
+        assert x0 - t.x_px >= 16 or x0 == 0
+        assert y0 - t.y_px >= 16 or y0 == 0
+        assert t.x_px + 128 - x1 >= 16 or x1 == 1000
+        assert t.y_px + 128 - y1 >= 16 or y1 == 700
+
+
+def test_row_by_row() -> None:
+    corners = [(t.y_px, t.x_px) for t in grid(500, 400, 128, 32)]
+    assert corners == sorted(corners) and len(set(corners)) == len(corners)
+
+
+@pytest.mark.parametrize("arguments", [(0, 5, 4, 1), (5, -1, 4, 1), (5, 5, 4, 4), (5, 5, 4, -1), (5, 5, 0, 0)])
+def test_impossible_grids(arguments: tuple[int, int, int, int]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        grid(*arguments)
