@@ -62,7 +62,7 @@ class Augmentation:
             zoom = rng.uniform(1, self.zoom)
             matrix = np.diag([zoom, zoom, 1.0]) @ matrix
         if self.warp and rng.random() < self.probability:
-            matrix = _symmetric_warp(*rng.uniform(-self.warp, self.warp, 2)) @ matrix
+            matrix = _symmetric_warp(rng.uniform(-self.warp, self.warp, 4)) @ matrix
         return matrix
 
     def _lighting(self, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -104,10 +104,10 @@ def _rotation(degrees: float) -> Matrix:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _symmetric_warp(x: float, y: float) -> Matrix:
-    """Perspective that moves the four corners by x and y symmetrically (fastai's `symmetric_warp`)."""
+def _symmetric_warp(m: Matrix) -> Matrix:
+    """Perspective that stretches each edge about its middle: right, left, lower, upper by m[0] to m[3]."""
     old = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], dtype=np.float64)
-    new = old + np.array([[-x, -y], [-x, y], [x, -y], [x, y]]) * np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]])
+    new = old * (1 + np.array([[m[3], m[1]], [m[2], m[1]], [m[3], m[0]], [m[2], m[0]]]))
     rows = []
     for (u, v), (p, q) in zip(old, new, strict=True):
         rows.append([u, v, 1, 0, 0, 0, -p * u, -p * v])

@@ -14,44 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.regions import BOX_PX, Region
 from mitosight.slide import Slide
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 Near = Literal["corner", "radius"]
-
-
-@dataclass
-class Batch:
-    """Tensors of one step.
-
-    Attributes:
-        images: (N, 3, H, W) float32 RGB in [0, 1].
-        figures: N tensors (n, 3) float32: x, y of the centre and side of its box, px of the tile.
-        hard_negatives: the same for labelled look-alikes.
-        domain: (N,) int64, index of the scanner.
-        labelled: (N,) bool, False where nobody annotated the region: no detection loss there.
-    """
-
-    images: Tensor
-    figures: list[Tensor]
-    hard_negatives: list[Tensor]
-    domain: Tensor
-    labelled: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        return Batch(
-            self.images.to(device, non_blocking=True),
-            [f.to(device) for f in self.figures],
-            [h.to(device) for h in self.hard_negatives],
-            self.domain.to(device),
-            self.labelled.to(device),
-        )
 
 
 def working_mpp(slide_mpp: float, mpp: float, tolerance: float) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from mitosight.dataset import Batch
+from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.log import RunLog
 from mitosight.state import load_state, save_state

@@ -17,9 +17,9 @@ from mitosight.dataset import TileSource
 from mitosight.detections import Detections
 from mitosight.engine import fit, process
 from mitosight.errors import InputError
-from mitosight.evaluation import evaluate, f1_over_thresholds
+from mitosight.evaluation import Report, evaluate
 from mitosight.log import RunLog
-from mitosight.methods import create
+from mitosight.methods import METHODS, create
 from mitosight.methods.detector import Detector
 from mitosight.outputs import versions, write_json
 from mitosight.recipe import Recipe
@@ -46,6 +46,8 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
     labelled = list(settings.labelled_scanners) or [s for s in scanners if _annotated(regions, s)]
     if wrong := [s for s in labelled if s not in scanners]:
         raise InputError(None, f"labelled scanner {wrong[0]!r} is no training scanner", f"those are {scanners}")
+    if not METHODS[recipe.method].uses_unlabelled:
+        scanners = labelled
     validation = [r for r in data.part("val") if r.domain.scanner in scanners]
     torch.manual_seed(settings.seed)
     detector = create(recipe.method, scanners, recipe.detector)
@@ -59,7 +61,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
     )
     for line in detector.prepare(source):
         log.say(line)
-    detector.to(device, memory_format=torch.channels_last)
+    detector.to(device).to(memory_format=torch.channels_last)
     fit(
         detector,
         source,
@@ -107,10 +109,10 @@ class _Judge:
             return {}
         detections = self._detect(detector)
         report = evaluate(detections, self.regions, threshold=0.0, bootstrap=0, by_image=False)
-        by_scanner = {name: group.aucpr for name, group in report.by_scanner.items()}
+        by_scanner = {name: group.aucpr for name, group in report.by_scanner.items() if group.aucpr is not None}
         aucpr = float(np.mean(list(by_scanner.values())))
         losses, tiles = self._losses(detector)
-        threshold, f1 = self._operating_point(detections)
+        threshold, f1 = _operating_point(report)
         facts = {
             "epoch": epoch + 1,
             "selection": detector.selection(aucpr, losses, tiles),
@@ -135,18 +137,6 @@ class _Judge:
                 bf16 = self.recipe.optimisation.precision == "bf16"
                 found[region.file_name] = inference.detect(slide, detector, bf16=bf16)
         return found
-
-    def _operating_point(self, detections: dict[str, Detections]) -> tuple[float, float]:
-        """Threshold of the highest F1 averaged over labelled scanners, and that F1; the middle one of equals."""
-        curves = []
-        for scanner in sorted({r.domain.scanner for r in self.regions}):
-            regions = [r for r in self.regions if r.domain.scanner == scanner]
-            own = {r.file_name: detections[r.file_name] for r in regions}
-            curves.append(f1_over_thresholds(own, regions, THRESHOLDS))
-        mean = np.mean(curves, axis=0)
-        best = np.flatnonzero(mean >= mean.max() - 1e-12)
-        middle = best[len(best) // 2]
-        return float(THRESHOLDS[middle]), float(mean[middle])
 
     def _losses(self, detector: Detector) -> tuple[dict[str, float], int]:
         """Loss terms averaged over validation batches of the scanners that the validation part holds."""
@@ -190,6 +180,15 @@ def _source(
         augment=None if validation else detector.augmentation,
         length=settings.validation_batches if validation else steps.epochs * steps.steps_per_epoch * process()[1],
     )
+
+
+def _operating_point(report: Report) -> tuple[float, float]:
+    """Threshold of the highest F1 averaged over scanners with figures, and that F1; the middle one of equals."""
+    curves = [group.curve for group in report.by_scanner.values() if group.curve is not None and group.curve.figures]
+    mean = np.mean([curve.f1_at(THRESHOLDS) for curve in curves], axis=0)
+    best = np.flatnonzero(mean >= mean.max() - 1e-12)
+    middle = best[len(best) // 2]
+    return float(THRESHOLDS[middle]), float(mean[middle])
 
 
 def _annotated(regions: Sequence[Region], scanner: str) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, Self
 from torch import Tensor, nn
 
 from mitosight.augment import Augmentation
-from mitosight.dataset import Batch
+from mitosight.batch import Batch
 from mitosight.detections import Detections
 
 
@@ -26,6 +26,7 @@ class Detector(nn.Module):
 
     Attributes:
         title: one line for `mitosight methods`.
+        uses_unlabelled: whether tiles of scanners without labels teach it anything; they are not drawn otherwise.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
         tile_px: side of the tiles that are read.
@@ -36,6 +37,7 @@ class Detector(nn.Module):
     """
 
     title: ClassVar[str]
+    uses_unlabelled: ClassVar[bool] = False
 
     def __init__(
         self,

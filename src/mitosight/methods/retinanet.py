@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
 
 from mitosight.augment import Augmentation
-from mitosight.dataset import Batch
+from mitosight.batch import Batch
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Detector, Source

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mitosight.dataset import Batch
+from mitosight.batch import Batch
 from mitosight.errors import UsageError
 from mitosight.methods.parts.domain import DomainDiscriminator, focal_cross_entropy, ganin_ramp, reverse_gradient
 from mitosight.methods.retinanet import RetinaNet
@@ -40,6 +40,7 @@ class Wilm2021(RetinaNet):
     """
 
     title: ClassVar[str] = "Domain Adversarial RetinaNet (Wilm 2021): gradient reversal at the bottleneck"
+    uses_unlabelled: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,0 +1,140 @@
+"""Many slides through one model: a file of points for each, a summary, and a record of the run."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from mitosight import checkpoint, detections, inference
+from mitosight.errors import InputError, UsageError
+from mitosight.methods.detector import Detector
+from mitosight.outputs import sha256, write_csv, write_run
+from mitosight.slide import SUFFIXES, Slide
+
+OK, FAILED = "ok", "failed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of `summary.csv`; `area_mm2` is that of the whole image, `detections` the file of its points."""
+
+    slide: str
+    figures: str
+    area_mm2: str
+    seconds: str
+    status: str
+    message: str
+    detections: str
+
+
+HEADER = tuple(f.name for f in fields(Row))
+Watch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How slides are read: `mpp` goes over what files and `table_mpp` (by file name) say; None and {} for neither."""
+
+    mpp: float | None = None
+    table_mpp: Mapping[str, float | None] | None = None
+    threshold: float | None = None
+    tile_px: int | None = None
+    batch: int = 4
+    bf16: bool = False
+
+
+def find_slides(paths: Sequence[Path]) -> list[Path]:
+    """The slides named by `paths`, folders replaced by the image files in them; each once, in order.
+
+    Raises:
+        UsageError: a folder holds no image file.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UsageError(path, "holds no slide", f"accepted are {' '.join(sorted(SUFFIXES))}")
+        for slide in inside:
+            found.setdefault(slide.resolve(), slide)
+    return list(found.values())
+
+
+def detect_slides(
+    slides: Sequence[Path],
+    model: Path,
+    detector: Detector,
+    out: Path,
+    settings: Settings,
+    watch: Callable[[Path], Watch] | None = None,
+) -> list[Row]:
+    """Detects on each slide; a bad one becomes a row that says why, and the others are done.
+
+    Writes `NAME.csv` for each slide and, after each, `summary.csv`; `run.json` at the end. Rows of other slides that
+    an earlier run left in `out` are kept. NAME is the file's stem; where two slides share it, eight digits of the
+    hash of the slide's path are added. Returns the rows of `slides`.
+    """
+    threshold = detector.threshold if settings.threshold is None else settings.threshold
+    rows = _read_summary(out / "summary.csv")
+    mine: list[Row] = []
+    checksums: dict[str, str] = {}
+    for path in slides:
+        key = str(path.resolve())
+        name = _name(path, slides, rows)
+        started = time.monotonic()
+        try:
+            table_mpp = (settings.table_mpp or {}).get(path.name)
+            with Slide(path, mpp=settings.mpp, table_mpp=table_mpp) as slide:
+                found = inference.detect(
+                    slide,
+                    detector,
+                    tile_px=settings.tile_px,
+                    batch=settings.batch,
+                    bf16=settings.bf16,
+                    progress=watch(path) if watch is not None else None,
+                )
+                area_mm2 = slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
+            checksums[key] = sha256(path) if path.is_file() else ""
+        except InputError as error:
+            row = Row(key, "", "", f"{time.monotonic() - started:.1f}", FAILED, str(error), "")
+        else:
+            detections.write(out / f"{name}.csv", {path.name: found}, threshold)
+            figures = int((found.score >= threshold).sum())
+            seconds = f"{time.monotonic() - started:.1f}"
+            row = Row(key, str(figures), f"{area_mm2:.4f}", seconds, OK, "", f"{name}.csv")
+        rows[key] = row
+        mine.append(row)
+        write_csv(out / "summary.csv", HEADER, (astuple(r) for r in rows.values()))
+    write_run(
+        out,
+        model={"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)},
+        arguments={"threshold": threshold, "mpp": settings.mpp, "tile_px": settings.tile_px, "bf16": settings.bf16},
+        slides=checksums,
+    )
+    return mine
+
+
+def _name(path: Path, slides: Sequence[Path], rows: Mapping[str, Row]) -> str:
+    """Name of the slide's output: its stem, unless a slide of this or an earlier run has that too."""
+    key = str(path.resolve())
+    earlier = rows.get(key)
+    if earlier is not None and earlier.detections:
+        return earlier.detections.removesuffix(".csv")
+    others = {p.stem for p in slides if p.resolve() != path.resolve()}
+    others |= {row.detections.removesuffix(".csv") for row in rows.values()} | {"summary"}
+    return f"{path.stem}-{hashlib.sha1(key.encode()).hexdigest()[:8]}" if path.stem in others else path.stem
+
+
+def _read_summary(path: Path) -> dict[str, Row]:
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as stream:
+        table = csv.DictReader(stream)
+        if tuple(table.fieldnames or ()) != HEADER:
+            raise InputError(path, "is no summary of mitosight detect", "choose another --out")
+        return {row["slide"]: Row(**row) for row in table}

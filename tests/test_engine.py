@@ -1,0 +1,171 @@
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mitosight.batch import Batch
+from mitosight.engine import Optimisation, fit, learning_rate
+from mitosight.errors import InputError
+from mitosight.log import RunLog
+from mitosight.state import load_state
+
+
+class Noise(Dataset[Batch]):
+    """Batch i holds images that depend on i alone."""
+
+    def __getitem__(self, index: int) -> Batch:
+        images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(index))
+        empty = [torch.zeros(0, 3)] * 4
+        return Batch(images, empty, empty, torch.tensor([0, 1, 0, 1]), torch.ones(4, dtype=torch.bool))
+
+
+class Brightness(nn.Module):
+    """Learns the mean brightness; dropout and batch norm make the order of random numbers matter."""
+
+    def __init__(self, broken_at: int = -1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 1)
+        )
+        self.progress = 0.0
+        self.seen: list[float] = []
+        self.broken_at, self.calls = broken_at, 0
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        self.seen.append(self.progress)
+        self.calls += 1
+        loss = (self.layers(batch.images)[:, 0] - batch.images.mean(dim=(1, 2, 3))).square().mean()
+        return {"error": loss * (math.nan if self.calls == self.broken_at else 1), "zero": loss * 0}
+
+
+STEPS = Optimisation(epochs=3, steps_per_epoch=4, lr=1e-2, clip_norm=1.0)
+
+
+def run(module: nn.Module, folder: Path, steps: Optimisation = STEPS, stop_after: int = 0) -> nn.Module:
+    folder.mkdir(exist_ok=True)
+    log = RunLog(folder)
+
+    def after_epoch(epoch: int) -> dict[str, object]:
+        if stop_after and epoch + 1 > stop_after:
+            raise KeyboardInterrupt
+        return {}
+
+    try:
+        fit(module, Noise(), steps, log, seed=3, after_epoch=after_epoch)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        log.close()
+    return module
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_resumed_weights_equal_unbroken_ones(tmp_path: Path, optimiser: str) -> None:
+    steps = Optimisation(**{**STEPS.__dict__, "optimiser": optimiser})
+    unbroken = run(Brightness(), tmp_path / "a", steps)
+    run(Brightness(), tmp_path / "b", steps, stop_after=1)  # stopped at the end of the second epoch, which is lost
+    resumed = run(Brightness(), tmp_path / "b", steps)
+    assert len(resumed.seen) == 8  # type: ignore[arg-type]
+    for name, value in unbroken.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_progress_is_set_once_an_epoch(tmp_path: Path) -> None:
+    module = run(Brightness(), tmp_path)
+    assert module.seen == pytest.approx([1 / 3] * 4 + [2 / 3] * 4 + [1.0] * 4)  # type: ignore[arg-type]
+
+
+def test_loss_falls_and_is_logged(tmp_path: Path) -> None:
+    import json
+
+    run(Brightness(), tmp_path, Optimisation(epochs=10, steps_per_epoch=10, lr=1e-2))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 100
+    assert sum(losses[-20:]) < sum(losses[:20])
+    assert {"error", "zero", "lr", "seconds"} <= set(lines[0])
+
+
+def test_loss_that_is_not_finite_stops_with_the_batch_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"step 6 \(batch 5\) is not finite: error nan"):
+        run(Brightness(broken_at=6), tmp_path)
+    assert load_state(tmp_path / "state.safetensors", Brightness(), torch.optim.AdamW([torch.zeros(1)])) == 4
+
+
+def test_damaged_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"state.safetensors: is no state of this training"):
+        run(Brightness(), tmp_path)
+
+
+def test_one_cycle_meets_torch() -> None:
+    total = 50
+    optimiser = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0, betas=(0.95, 0.99))
+    oracle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 1e-2, total_steps=total, pct_start=0.3, div_factor=25, final_div_factor=1e4
+    )
+    steps = Optimisation(lr=1e-2)
+    for step in range(total):
+        lr, momentum = learning_rate(steps, step, total)
+        assert lr == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-6)
+        assert momentum == pytest.approx(optimiser.param_groups[0]["betas"][0], rel=1e-6)
+        optimiser.step()
+        oracle.step()
+
+
+def test_other_schedules_by_hand() -> None:
+    cosine = Optimisation(schedule="cosine", lr=2.0)
+    assert [learning_rate(cosine, s, 3)[0] for s in range(3)] == pytest.approx([2.0, 1.0, 0.0])
+    step = Optimisation(schedule="step", lr=1.0, milestones=(0.5, 0.75))
+    assert [learning_rate(step, s, 4)[0] for s in range(4)] == pytest.approx([1.0, 1.0, 0.1, 0.01])
+    assert learning_rate(Optimisation(schedule="constant", lr=0.3), 9, 10)[0] == 0.3
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_engine import Brightness, Noise, Optimisation, RunLog, fit
+from mitosight.engine import process
+
+rank, processes = process()
+assert processes == 2
+folder = Path(sys.argv[2]) / str(rank)
+folder.mkdir()
+module = Brightness()
+drawn = []
+
+class Watched(Noise):
+    def __getitem__(self, index):
+        drawn.append(index)
+        return super().__getitem__(index)
+
+log = RunLog(folder)
+fit(module, Watched(), Optimisation(epochs=2, steps_per_epoch=3, lr=1e-2), log)
+log.close()
+torch.save([drawn, [p.detach() for p in module.parameters()]], folder / "result.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_share_the_batches_and_agree(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    arguments = [str(Path(__file__).parent), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (first, weights), (second, same) = (torch.load(tmp_path / r / "result.pt", weights_only=True) for r in "01")
+    assert sorted(first + second) == list(range(12))
+    start = [p.detach() for p in Brightness().parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))

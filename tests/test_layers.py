@@ -1,0 +1,113 @@
+"""Who may import whom: the rooms of docs/design.md, read from the imports themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "mitosight"
+
+# a room may import the rooms named here (and itself); a room is a module or a package of mitosight
+PLAIN = {"__init__", "errors", "outputs", "detections", "regions"}
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "outputs": {"__init__", "errors"},
+    "detections": {"errors", "outputs"},
+    "regions": {"errors", "outputs"},
+    "evaluation": {"errors", "outputs", "detections", "regions", "slide"},
+    "slide": {"errors", "outputs"},
+    "tiles": {"errors"},
+    "phantom": {"errors", "outputs", "regions", "slide"},
+    "batch": set(),
+    "augment": set(),
+    "device": {"errors"},
+    "state": {"errors", "outputs"},
+    "log": set(),
+    "dataset": {"batch", "errors", "regions", "slide"},
+    "methods": {"augment", "batch", "detections", "errors"},
+    "engine": {"batch", "errors", "log", "state"},
+    "checkpoint": {*PLAIN, "methods"},
+    "recipe": {"engine", "errors", "methods"},
+    "inference": {"dataset", "detections", "errors", "methods", "slide", "tiles"},
+    "training": {
+        *PLAIN,
+        "checkpoint",
+        "dataset",
+        "engine",
+        "evaluation",
+        "inference",
+        "log",
+        "methods",
+        "recipe",
+        "slide",
+    },
+    "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
+}
+NO_TORCH = {*PLAIN, "evaluation", "slide", "tiles", "phantom"}
+METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
+EXTENDS = {"wilm2021": {"retinanet"}}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, inside functions too, with the names taken from mitosight itself."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            if node.module == "mitosight":
+                found.discard("mitosight")
+                found |= {f"mitosight.{a.name}" if a.name != "__version__" else "mitosight" for a in node.names}
+    return found
+
+
+FILES = sorted(p for p in SOURCE.rglob("*.py"))
+
+
+def test_every_room_is_listed() -> None:
+    assert {room(p) for p in FILES} == {*ALLOWED, "cli"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down(path: Path) -> None:
+    own = room(path)
+    if own == "cli":
+        return
+    used = {[*name.split("."), "__init__"][1] for name in imports(path) if name.split(".")[0] == "mitosight"}
+    assert used - {own} <= ALLOWED[own]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_plain_rooms_have_no_torch(path: Path) -> None:
+    if room(path) in NO_TORCH:
+        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision", "safetensors"}
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "methods").glob("*.py")), ids=lambda p: p.stem)
+def test_methods_do_not_import_each_other(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    used = {name.split(".")[2] for name in imports(path) if name.startswith("mitosight.methods.")}
+    assert used <= METHODS_ALONE | EXTENDS.get(path.stem, set())
+
+
+@pytest.mark.parametrize("command", ["--help", "evaluate --help", "convert --help", "info --help"])
+def test_light_commands_do_not_import_torch(command: str) -> None:
+    code = (
+        "import sys; from mitosight.cli import app\n"
+        f"try:\n    app({command.split()!r})\n"
+        "except SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

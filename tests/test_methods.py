@@ -1,0 +1,127 @@
+"""The contract, once for each method."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mitosight import checkpoint
+from mitosight.batch import Batch
+from mitosight.detections import Detections
+from mitosight.methods import METHODS, arguments, create
+from mitosight.methods.detector import Detector
+
+SIDE = 256
+SMALL: dict[str, dict[str, Any]] = {
+    name: {"weights": "none", "tile_px": SIDE, "channels": 32, "normalise": "none"}
+    for name in ("retinanet", "wilm2021")
+}
+METHOD = pytest.mark.parametrize("method", list(METHODS))
+
+
+def make(method: str, seed: int = 0) -> Detector:
+    torch.manual_seed(seed)
+    return create(method, ["one", "two"], SMALL[method])
+
+
+def tiles(labelled: tuple[bool, bool] = (True, True)) -> Batch:
+    """Two tiles with two dark spots each."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.normal(0.8, 0.02, (2, 3, SIDE, SIDE)).clip(0, 1).astype(np.float32))
+    points = [
+        torch.tensor([[60.0, 70.0, 50.0], [180.0, 160.0, 50.0]]),
+        torch.tensor([[100.0, 200.0, 50.0], [200.0, 50.0, 50.0]]),
+    ]
+    ys, xs = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
+    for image, figures in zip(images, points, strict=True):
+        for x, y, _ in figures:
+            image[:, (xs - x) ** 2 + (ys - y) ** 2 < 100] = 0.2
+    return Batch(images, points, [torch.zeros(0, 3)] * 2, torch.tensor([0, 1]), torch.tensor(labelled))
+
+
+class Tiles:
+    def __getitem__(self, index: int) -> Batch:
+        return tiles()
+
+
+@METHOD
+def test_losses_are_finite_and_reach_every_weight(method: str) -> None:
+    detector = make(method).train()
+    losses = detector.losses(tiles())
+    assert all(torch.isfinite(v) for v in losses.values())
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    silent = [name for name, p in detector.named_parameters() if p.requires_grad and p.grad is None]
+    assert silent == []
+
+
+@METHOD
+def test_a_batch_without_labels_has_no_detection_loss(method: str) -> None:
+    detector = make(method).train()
+    losses = detector.losses(tiles((False, False)))
+    assert losses["classification"] == 0 and losses["box"] == 0
+
+
+@METHOD
+def test_learns_two_tiles(method: str) -> None:
+    detector = make(method)
+    detector.prepare(Tiles())
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=1e-3)
+    batch = tiles()
+    detector.train()
+    for _ in range(70):
+        optimiser.zero_grad()
+        torch.stack(list(detector.losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    detector.eval()
+    with torch.inference_mode():
+        found = detector.detect(batch.images)
+    for points, figures in zip(found, batch.figures, strict=True):
+        best = points.suppressed(25).xy[:2]
+        distance = np.linalg.norm(best[:, None] - figures[None, :, :2].numpy(), axis=2)
+        assert distance.min(axis=0).max() < 10, (best, figures)
+
+
+@METHOD
+def test_detections_are_ranked_and_inside(method: str) -> None:
+    detector = make(method).eval()
+    with torch.inference_mode():
+        maps = detector.network(torch.rand(2, 3, SIDE, SIDE))
+        noisy = tuple(m + torch.randn_like(m) * 3 for m in maps)
+        found = detector.decode(noisy, (SIDE, SIDE))
+    assert len(found) == 2 and len(found[0]) > 0
+    for points in found:
+        assert isinstance(points, Detections)
+        assert (np.diff(points.score) <= 0).all()
+        assert (points.xy >= 0).all() and (points.xy < SIDE).all()
+        assert ((points.score > 0) & (points.score <= 1)).all()
+        assert points.mpp == detector.mpp
+
+
+@METHOD
+def test_saved_and_loaded_detects_the_same(method: str, tmp_path: Any) -> None:
+    detector = make(method).eval()
+    detector.prepare(Tiles())
+    detector.threshold = 0.37
+    checkpoint.save(tmp_path, detector, method, SMALL[method], {})
+    again = checkpoint.load(tmp_path)
+    assert again.threshold == 0.37 and again.scanners == ("one", "two")
+    images = tiles().images
+    with torch.inference_mode():
+        for a, b in zip(detector.network(images), again.network(images), strict=True):
+            assert torch.equal(a, b)
+
+
+@METHOD
+def test_same_seed_same_weights_and_nothing_shared(method: str) -> None:
+    first, same, other = make(method), make(method), make(method, seed=1)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, same.state_dict()[name]), name
+    assert any(not torch.equal(v, other.state_dict()[n]) for n, v in first.state_dict().items())
+
+
+@METHOD
+def test_arguments_have_defaults_and_a_docstring_names_the_source(method: str) -> None:
+    assert all(default is not ... for default in arguments(method).values())
+    assert "scanners" not in arguments(method)
+    assert METHODS[method].__doc__ and METHODS[method].title
