@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,37 @@ def whole(path: str | Path) -> Iterator[Path]:
             path, f"cannot be written ({error.strerror or error})", "free space or choose another place"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or its folder is a file
+            temporary.unlink()
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; renames it to `path` when the block ends well.
+
+    The temporary folder is removed after a failure.
+
+    Raises:
+        InputError: `path` is there and not an empty folder, or cannot be written (permission, disk full).
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(path, "is there already", "name a new or an empty folder")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.filename and not Path(error.filename).is_relative_to(path.parent):
+            raise
+        raise InputError(
+            path, f"cannot be written ({error.strerror or error})", "free space or choose another place"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,0 +1,29 @@
+"""Annotated regions: every annotation format of the field, read into one frame, and written back."""
+
+from mitosight.regions.domains import with_domains
+from mitosight.regions.folder import DataFolder, load
+from mitosight.regions.formats import read, write
+from mitosight.regions.region import (
+    BOX_PX,
+    HARD_NEGATIVE,
+    LABEL_NAMES,
+    MITOTIC_FIGURE,
+    UNKNOWN,
+    Domain,
+    Region,
+)
+
+__all__ = [
+    "BOX_PX",
+    "HARD_NEGATIVE",
+    "LABEL_NAMES",
+    "MITOTIC_FIGURE",
+    "UNKNOWN",
+    "DataFolder",
+    "Domain",
+    "Region",
+    "load",
+    "read",
+    "with_domains",
+    "write",
+]
