@@ -10,6 +10,8 @@ import sys
 import typer
 
 from mitosight import __version__
+from mitosight.cli.convert import convert
+from mitosight.cli.info import info
 from mitosight.errors import InputError
 
 app = typer.Typer(
@@ -33,6 +35,10 @@ def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
+
+
+app.command()(convert)
+app.command()(info)
 
 
 def main() -> None:
