@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mitosight.errors import InputError
 from mitosight.outputs import write_csv
 
 COLUMNS = ("file_name", "x_px", "y_px", "score")
+LABELS = ("non-mitotic figure", "mitotic figure")  # of points below and from the threshold; the challenge's words
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def write(path: str | Path, detections: Mapping[str, Detections], threshold: flo
 
     Label is "mitotic figure" where score >= threshold, else "non-mitotic figure" (the challenge's words).
     """
-    names = np.array(["non-mitotic figure", "mitotic figure"])
+    names = np.array(LABELS)
     write_csv(
         path,
         (*COLUMNS, "label"),
@@ -102,22 +104,59 @@ def read(path: str | Path) -> dict[str, Detections]:
     Raises:
         InputError: the file is missing or empty, lacks a column, or holds what is no number; names file and line.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(f for f in path.glob("*.csv") if f.name != "summary.csv")
-        if not files:
-            raise InputError(
-                path, "holds no CSV of detections", f"expected files with the columns {', '.join(COLUMNS)}"
-            )
-    else:
-        files = [path]
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    for file in files:
-        _read_file(file, rows)
+    for file in _files(Path(path)):
+        for line, row in _rows(file):
+            rows.setdefault(row["file_name"], []).append(_point(file, line, row))
     return {name: Detections(np.array(r)[:, :2], np.array(r)[:, 2]) for name, r in rows.items()}
 
 
-def _read_file(path: Path, rows: dict[str, list[tuple[float, float, float]]]) -> None:
+def labelled_threshold(path: str | Path) -> float | None:
+    """The threshold that the column `label` of a file or folder of detections stands for; None without that column.
+
+    That is the lowest score labelled "mitotic figure", or just above the highest score where no point is.
+
+    Raises:
+        InputError: a label is neither of the two, some files have labels and some not, or no threshold explains them.
+    """
+    path = Path(path)
+    scores: dict[str | None, list[float]] = {}
+    for file in _files(path):
+        for line, row in _rows(file):
+            label = row.get("label")
+            if label not in (None, *LABELS):
+                raise InputError(
+                    file,
+                    f"line {line} holds the label {label!r}",
+                    f"expected {' or '.join(LABELS)}, or give --threshold",
+                )
+            scores.setdefault(label, []).append(_point(file, line, row)[2])
+    below, reached = (scores.get(label, []) for label in LABELS)
+    if not below and not reached:
+        return None
+    if None in scores:
+        raise InputError(path, "has labels for some points only", "give --threshold")
+    threshold = min(reached) if reached else float(np.nextafter(max(below), np.inf))
+    if below and max(below) > threshold:
+        raise InputError(
+            path,
+            f"is labelled by no single threshold: {max(below)} is below it and {threshold} is not",
+            "give --threshold",
+        )
+    return threshold
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(f for f in path.glob("*.csv") if f.name != "summary.csv")
+    if not files:
+        raise InputError(path, "holds no CSV of detections", f"expected files with the columns {', '.join(COLUMNS)}")
+    return files
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of each point."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream)
@@ -125,7 +164,7 @@ def _read_file(path: Path, rows: dict[str, list[tuple[float, float, float]]]) ->
             if missing:
                 raise InputError(path, f"lacks the column {', '.join(missing)}", f"expected {', '.join(COLUMNS)}")
             for row in table:
-                rows.setdefault(row["file_name"], []).append(_point(path, table.line_num, row))
+                yield table.line_num, row
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", "expected a CSV of detections") from None
     except (UnicodeDecodeError, csv.Error):
@@ -139,6 +178,6 @@ def _point(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[float,
         raise InputError(
             path, f"line {line} holds a value that is no number", "expected numbers in x_px, y_px, score"
         ) from None
-    if not np.isfinite([x, y, score]).all():
+    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(score)):
         raise InputError(path, f"line {line} holds a value that is not finite", "expected finite x_px, y_px, score")
     return x, y, score

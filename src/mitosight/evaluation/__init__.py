@@ -2,7 +2,7 @@
 
 from mitosight.evaluation.matching import MANY_TO_MANY, ONE_TO_ONE, RULES, Matches, match
 from mitosight.evaluation.report import Report, Scores, Spots
-from mitosight.evaluation.scoring import RADIUS_UM, evaluate
+from mitosight.evaluation.scoring import RADIUS_UM, check_images, evaluate, f1_over_thresholds
 
 __all__ = [
     "MANY_TO_MANY",
@@ -13,6 +13,8 @@ __all__ = [
     "Report",
     "Scores",
     "Spots",
+    "check_images",
     "evaluate",
+    "f1_over_thresholds",
     "match",
 ]

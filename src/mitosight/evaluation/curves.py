@@ -50,6 +50,11 @@ class Curve:
         both = self.true_positives + self.false_positives + self.figures
         return np.asarray(2 * self.true_positives / np.maximum(both, 1))
 
+    def f1_at(self, threshold: NDArray[np.float64]) -> NDArray[np.float64]:
+        """F1 of the detections with score >= each of `threshold` (t,), in any order; 0 where there are none."""
+        reach = np.searchsorted(-self.threshold, -threshold, side="right")
+        return np.append(0.0, self.f1)[reach]
+
 
 def curve(
     score: NDArray[np.float64], gain: NDArray[np.int64], false: NDArray[np.int64], figures: int, images: int
@@ -75,7 +80,8 @@ def froc_auc(curve: Curve) -> float | None:
 
     As in the challenge of 2025: 40 thresholds evenly between the lowest and the highest score, interpolated at 50
     points. Its code leaves open in which order thresholds of equal false positives enter (an unstable sort, whose
-    outcome differs between processors); here they stay in the order in which it lists them, ascending.
+    outcome differs between processors); here recall rises, as it does along the curve. Over many images the
+    difference is in the third decimal; for a single image it can be large.
     """
     if not curve.figures:
         return None
@@ -84,7 +90,7 @@ def froc_auc(curve: Curve) -> float | None:
     wanted = np.linspace(curve.threshold[-1], curve.threshold[0], FROC_THRESHOLDS)
     at = np.searchsorted(-curve.threshold, -wanted, side="right") - 1
     false, recall = curve.false_positives[at] / curve.images, curve.recall[at]
-    order = np.argsort(false, kind="stable")
+    order = np.lexsort((recall, false))
     grid = np.linspace(0, FROC_MOST_FALSE, FROC_POINTS)
     return float(np.trapezoid(np.interp(grid, false[order], recall[order], left=0.0), grid))
 

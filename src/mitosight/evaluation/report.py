@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitosight.evaluation.curves import Best, Curve
+from mitosight.regions.region import UNKNOWN
 
 CURVE_ROWS = 100  # a stored curve is thinned to about so many thresholds
 COUNTED = ("images", "figures", "detections", "true_positives", "false_positives", "false_negatives")
@@ -169,38 +170,52 @@ class Report:
             "settings": dict(self.settings),
         }
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Header and rows of a table: scanners, tumour types, all images."""
-        groups = [("scanner", self.by_scanner), ("tumour", self.by_tumor_type), ("", {"all images": self.total})]
-        return [HEADER] + [(kind, name, *_cells(s)) for kind, group in groups for name, s in group.items()]
-
     def table(self) -> str:
-        """The rows as aligned text."""
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-        lines = ("  ".join(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows)
+        """Two aligned tables: counts with precision, recall and F1, and scores over all thresholds and per mm²."""
+        return "\n\n".join(self._table(columns) for columns in (AT_THRESHOLD, OVER_THRESHOLDS))
+
+    def _table(self, columns: Mapping[str, Callable[[Scores], str]]) -> str:
+        rows = [["", *columns]]
+        for kind, group in (("by scanner", self.by_scanner), ("by tumour type", self.by_tumor_type)):
+            if set(group) != {UNKNOWN}:
+                rows.append([kind])
+                rows += [["  " + name, *(cell(scores) for cell in columns.values())] for name, scores in group.items()]
+        rows.append(["all images", *(cell(self.total) for cell in columns.values())])
+        widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(columns) + 1)]
+        lines = (
+            "  ".join(cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row))
+            for row in rows
+        )
         return "\n".join(line.rstrip() for line in lines)
-
-
-HEADER = (
-    *("group", "name", "images", "figures", "TP", "FP", "FN", "precision", "recall", "F1", "95 %"),
-    *("AP", "FROC", "best F1", "at", "FP/mm²", "FP on HN"),
-)
-
-
-def _cells(scores: Scores) -> list[str]:
-    counts = (scores.images, scores.figures, scores.true_positives, scores.false_positives, scores.false_negatives)
-    low, high = scores.intervals.get("f1", (None, None))
-    rates = (scores.average_precision, scores.froc_auc, scores.best_f1, scores.best_threshold)
-    return [
-        *(str(count) for count in counts),
-        *(_number(value) for value in (scores.precision, scores.recall, scores.f1)),
-        f"{_number(low)} to {_number(high)}" if low is not None else "-",
-        *(_number(value) for value in rates),
-        _number(scores.false_positives_per_mm2, ".2f"),
-        _number(scores.hard_negative_share, ".0%"),
-    ]
 
 
 def _number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}"
+
+
+AT_THRESHOLD: Mapping[str, Callable[[Scores], str]] = {
+    "images": lambda s: str(s.images),
+    "figures": lambda s: str(s.figures),
+    "TP": lambda s: str(s.true_positives),
+    "FP": lambda s: str(s.false_positives),
+    "FN": lambda s: str(s.false_negatives),
+    "precision": lambda s: _number(s.precision),
+    "recall": lambda s: _number(s.recall),
+    "F1": lambda s: _number(s.f1),
+    "F1 95 %": lambda s: _between(s.intervals.get("f1")),
+}
+OVER_THRESHOLDS: Mapping[str, Callable[[Scores], str]] = {
+    "AP50": lambda s: _number(s.average_precision),
+    "AUCPR": lambda s: _number(s.aucpr),
+    "FROC": lambda s: _number(s.froc_auc),
+    "best F1": lambda s: _number(s.best_f1),
+    "at": lambda s: _number(s.best_threshold),
+    "plateau": lambda s: _between((s.best.low, s.best.high) if s.best else None),
+    "figures/mm²": lambda s: _number(s.figures_per_mm2, ".2f"),
+    "FP/mm²": lambda s: _number(s.false_positives_per_mm2, ".2f"),
+    "FP on HN": lambda s: _number(s.hard_negative_share, ".0%"),
+}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +74,8 @@ def evaluate(  # noqa: PLR0913  the choices of an evaluation, each with the chal
         *(threshold, matching, radius_um if radius_px is None else None, radius_px),
         *(nms_radius_px, nms_score_floor, bootstrap, seed),
     )
-    _check(detections, regions)
+    _check_regions(regions)
+    check_images(detections, regions)
     work = _Evaluation(detections, regions, settings)
     scanners = [region.domain.scanner for region in regions]
     tumors = [region.domain.tumor_type for region in regions]
@@ -88,21 +91,35 @@ def evaluate(  # noqa: PLR0913  the choices of an evaluation, each with the chal
     )
 
 
-def _check(detections: Mapping[str, Detections], regions: Sequence[Region]) -> None:
-    known = [region.file_name for region in regions]
-    if not known:
-        raise InputError(None, "there are no annotated images to score against", "name annotations that hold some")
-    if len(set(known)) < len(known):
-        twice = next(name for name in known if known.count(name) > 1)
-        raise InputError(None, f"the annotations hold the image {twice} twice", "give each image one name")
-    unknown = sorted(set(detections) - set(known))
+def f1_over_thresholds(
+    detections: Mapping[str, Detections], regions: Sequence[Region], thresholds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """F1 over all regions by the official rule at each of `thresholds` (t,); raises as `evaluate` does."""
+    curve = evaluate(detections, regions, bootstrap=0, by_image=False).total.curve
+    return np.zeros(len(thresholds)) if curve is None else curve.f1_at(thresholds)
+
+
+def check_images(
+    detections: Mapping[str, Detections], regions: Sequence[Region], path: str | Path | None = None
+) -> None:
+    """Raises InputError where detections lie on images that have no region; `path` is the file they come from."""
+    known = {region.file_name for region in regions}
+    unknown = sorted(set(detections) - known)
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise InputError(
-            None,
+            path,
             f"detections on images that are not annotated: {', '.join(unknown[:3])}{more}",
-            f"file names must be those of the annotations, such as {known[0]}",
+            f"file names must be those of the annotations, such as {min(known, default='none: there are no images')}",
         )
+
+
+def _check_regions(regions: Sequence[Region]) -> None:
+    if not regions:
+        raise InputError(None, "there are no annotated images to score against", "name annotations that hold some")
+    name, count = Counter(region.file_name for region in regions).most_common(1)[0]
+    if count > 1:
+        raise InputError(None, f"the annotations hold the image {name} {count} times", "give each image one name")
 
 
 def _radius_px(regions: Sequence[Region], settings: Settings) -> NDArray[np.float64]:
