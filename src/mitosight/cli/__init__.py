@@ -11,7 +11,12 @@ import typer
 
 from mitosight import __version__
 from mitosight.cli.convert import convert
+from mitosight.cli.detect import detect
+from mitosight.cli.evaluate import evaluate
 from mitosight.cli.info import info
+from mitosight.cli.methods import methods
+from mitosight.cli.phantom import phantom
+from mitosight.cli.train import train
 from mitosight.errors import InputError
 
 app = typer.Typer(
@@ -38,7 +43,12 @@ def _root(
 
 
 app.command()(convert)
+app.command()(evaluate)
 app.command()(info)
+app.command()(train)
+app.command()(detect)
+app.command()(methods)
+app.command()(phantom)
 
 
 def main() -> None:
