@@ -176,9 +176,9 @@ def test_an_unknown_mpp_is_an_error_unless_the_radius_is_in_px() -> None:
 
 
 def test_suppression_and_floor_come_first() -> None:
-    found = {"a": points((100, 100, 0.9), (115, 100, 0.5), (500, 100, 0.05))}
+    found = {"a": points((100, 100, 0.9), (115, 100, 0.5), (900, 500, 0.05))}
     total = evaluate(found, [REGIONS[0]], nms_radius_px=25).total
-    assert (total.true_positives, total.false_positives) == (2, 0)
+    assert (total.true_positives, total.false_positives) == (1, 1)
     total = evaluate(found, [REGIONS[0]], nms_radius_px=25, nms_score_floor=0.1).total
     assert (total.true_positives, total.false_positives) == (1, 0)
 
@@ -197,7 +197,9 @@ def test_regions_must_be_there_once() -> None:
         evaluate({}, [REGIONS[0], REGIONS[0]])
 
 
-@pytest.mark.parametrize("wrong", [{"matching": "best"}, {"radius_um": 0}, {"radius_px": np.nan}, {"bootstrap": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"matching": "best"}, {"threshold": np.nan}, {"radius_um": 0}, {"radius_px": np.nan}, {"bootstrap": -1}]
+)
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         evaluate(FOUND, REGIONS, **wrong)

@@ -40,6 +40,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise UsageError(None, f"{name} is {value}", "a radius is a number above 0")
+        for name in ("threshold", "nms_score_floor"):
+            if not np.isfinite(getattr(self, name) or 0.0):
+                raise UsageError(None, f"{name} is {getattr(self, name)}", "a score is a finite number")
         if self.bootstrap < 0:
             raise UsageError(None, f"bootstrap is {self.bootstrap}", "expected a number of draws, 0 for none")
 
