@@ -40,7 +40,7 @@ class Settings:
     """How slides are read: `mpp` goes over what files and `table_mpp` (by file name) say; None and {} for neither."""
 
     mpp: float | None = None
-    table_mpp: Mapping[str, float | None] | None = None
+    table_mpp: Mapping[str, float] | None = None
     threshold: float | None = None
     tile_px: int | None = None
     batch: int = 4

@@ -11,6 +11,7 @@ import typer
 
 from mitosight import __version__
 from mitosight.cli.convert import convert
+from mitosight.cli.demo import demo
 from mitosight.cli.detect import detect
 from mitosight.cli.evaluate import evaluate
 from mitosight.cli.info import info
@@ -48,6 +49,7 @@ app.command()(info)
 app.command()(train)
 app.command()(detect)
 app.command()(methods)
+app.command()(demo)
 app.command()(phantom)
 
 

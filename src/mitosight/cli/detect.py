@@ -17,7 +17,9 @@ def detect(
     threshold: float = typer.Option(None, help="Score from which a point is a mitotic figure; default the model's."),
     tile_px: int = typer.Option(None, min=64, help="Side of the tiles; default the model's."),
     batch: int = typer.Option(4, min=1, help="Tiles at a time."),
-    bf16: bool = typer.Option(False, "--bf16", help="Half precision: faster on newer processors, scores differ a little."),
+    bf16: bool = typer.Option(
+        False, "--bf16", help="Half precision: faster on newer processors, scores differ a little."
+    ),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
 ) -> None:
     """Find the mitotic figures of slides. Research use only."""

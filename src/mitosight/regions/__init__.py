@@ -1,6 +1,6 @@
 """Annotated regions: every annotation format of the field, read into one frame, and written back."""
 
-from mitosight.regions.domains import with_domains
+from mitosight.regions.domains import read_mpp, with_domains
 from mitosight.regions.folder import DataFolder, load
 from mitosight.regions.formats import read, write
 from mitosight.regions.region import (
@@ -24,6 +24,7 @@ __all__ = [
     "Region",
     "load",
     "read",
+    "read_mpp",
     "with_domains",
     "write",
 ]

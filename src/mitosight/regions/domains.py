@@ -34,6 +34,15 @@ def with_domains(regions: Sequence[Region], csv_path: str | Path) -> list[Region
     return [_placed(region, rows.get(region.file_name, {})) for region in regions]
 
 
+def read_mpp(csv_path: str | Path) -> dict[str, float]:
+    """µm per px by file name, from the column mpp of `domains.csv`; files without one are left out.
+
+    Raises:
+        InputError: the table cannot be read, a file stands twice, or mpp is outside 0.05 to 10.
+    """
+    return {name: float(row["mpp"]) for name, row in _rows(Path(csv_path)).items() if row.get("mpp")}
+
+
 def is_split_table(path: Path) -> bool:
     """Whether a file is the `;` table of MIDOG++, by its first line."""
     try:

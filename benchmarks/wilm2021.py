@@ -1,0 +1,128 @@
+"""The runs of docs/results.md: weak and strong baseline and wilm2021 on real data, scored on held-out slides.
+
+    python benchmarks/wilm2021.py --fields DIR --mitos14 DIR --runs runs --results docs/results
+
+Trains, detects and evaluates by the commands of the package (printed as they run) and writes one JSON for each run.
+A run whose JSON is there is passed over; a training that was stopped goes on. Nothing is chosen on the part "test".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mitosight import checkpoint, regions
+from mitosight.outputs import write_json
+from mitosight.probe import scanner_accuracy
+
+XR, S360, CS2, XT = "Hamamatsu XR", "Hamamatsu S360", "Aperio CS2", "Aperio ScanScope XT"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its test."""
+
+    name: str
+    recipe: str
+    data: str
+    settings: tuple[str, ...]
+
+
+def plan(seeds: range) -> list[Run]:
+    """All runs, the ones that a table needs first."""
+    found = []
+    for seed in seeds:
+        s = f"seed={seed}"
+        three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
+        only = f"scanners={json.dumps([XR, S360, CS2])}"
+        xr = f"scanners={json.dumps([XR])}"
+        found += [
+            Run(f"a-strong-{seed}", "wilm2021-strong-fields", "fields", (s, only)),
+            Run(f"a-wilm2021-{seed}", "wilm2021-fields", "fields", (s, three)),
+            Run(f"a-weak-{seed}", "wilm2021-weak-fields", "fields", (s, only)),
+            Run(f"b-strong-{seed}", "wilm2021-strong-fields", "fields", (s, xr, "tiles_per_scanner=9")),
+            Run(f"b-weak-{seed}", "wilm2021-weak-fields", "fields", (s, xr, "tiles_per_scanner=9")),
+            Run(
+                f"b-wilm2021-{seed}",
+                "wilm2021-fields",
+                "fields",
+                (s, f"scanners={json.dumps([XR, XT])}", f"labelled_scanners={json.dumps([XR])}", "tiles_per_scanner=9"),
+            ),
+            Run(f"c-strong-{seed}", "wilm2021-strong-frames", "mitos14", (s,)),
+        ]
+    return found
+
+
+def command(*words: str) -> float:
+    """Runs a command of the package, shows it, returns its seconds."""
+    print("$ mitosight", " ".join(words), flush=True)
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "mitosight", *words], check=True)
+    return time.monotonic() - started
+
+
+def carry_out(run: Run, data: Path, folder: Path, results: Path) -> None:
+    """Trains, detects on the test part, evaluates, probes; writes `results/NAME.json`."""
+    model, found = folder / "model", folder / "test"
+    settings = [word for setting in run.settings for word in ("--set", setting)]
+    command("train", run.recipe, "--data", str(data), "--out", str(model), *settings)
+    split = json.loads((data / "split.json").read_text())
+    tests = [str(data / "images" / name) for name in split["test"]]
+    detecting = command(
+        "detect", *tests, "--model", str(model), "--out", str(found), "--domains", str(data / "domains.csv")
+    )
+    scores = folder / "test.json"
+    command("evaluate", str(found), str(data), "--part", "test", "--json", str(scores))
+    record = json.loads((model / "run.json").read_text())
+    header = checkpoint.read_header(model)
+    write_json(
+        results / f"{run.name}.json",
+        {
+            "recipe": run.recipe,
+            "settings": run.settings,
+            "data": run.data,
+            "threshold": header["threshold"],
+            "validation": header["provenance"]["validation"],
+            "training_seconds": record["seconds"],
+            "detection_seconds": round(detecting, 1),
+            "device": record["device"],
+            "versions": record["versions"],
+            "probe": probe(run, data, model),
+            "test": {k: v for k, v in json.loads(scores.read_text()).items() if k not in ("by_image", "curve")},
+        },
+    )
+
+
+def probe(run: Run, data: Path, model: Path) -> float | None:
+    """Balanced accuracy of a fresh scanner classifier on the features; None where the data hold one scanner."""
+    if run.data != "fields":
+        return None
+    folder = regions.load(data)
+    return scanner_accuracy(checkpoint.load(model), folder.images, folder.part("val"), folder.part("test"))  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Carries out the plan."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fields", type=Path, required=True)
+    parser.add_argument("--mitos14", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", default="", help="names that start so")
+    given = parser.parse_args()
+    for run in plan(range(given.seeds)):
+        if run.name.startswith(given.only) and not (given.results / f"{run.name}.json").is_file():
+            data = given.fields if run.data == "fields" else given.mitos14
+            carry_out(run, data, given.runs / run.name, given.results)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    main()

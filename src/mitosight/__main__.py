@@ -1,0 +1,5 @@
+"""`python -m mitosight`."""
+
+from mitosight.cli import main
+
+main()
