@@ -67,8 +67,8 @@ def curve(
 def aucpr(curve: Curve) -> float | None:
     """Area under the precision-recall curve as the sum of precision times gain in recall; None without figures.
 
-    Matching is by distance, under the rule of the curve: what a detector trained with the official radius in mind is
-    compared by; `average_precision` is the challenge's own, by boxes and with precision made monotone.
+    Matching is by distance, under the rule of the curve, and precision is taken as it is; `average_precision` matches
+    by boxes and makes precision monotone, as the challenge does.
     """
     if not curve.figures:
         return None

@@ -74,8 +74,14 @@ def evaluate(  # noqa: PLR0913  the choices of an evaluation, each with the chal
         UsageError: an unknown matching rule or an impossible radius.
     """
     settings = Settings(
-        *(threshold, matching, radius_um if radius_px is None else None, radius_px),
-        *(nms_radius_px, nms_score_floor, bootstrap, seed),
+        threshold=threshold,
+        matching=matching,
+        radius_um=radius_um if radius_px is None else None,
+        radius_px=radius_px,
+        nms_radius_px=nms_radius_px,
+        nms_score_floor=nms_score_floor,
+        bootstrap=bootstrap,
+        seed=seed,
     )
     _check_regions(regions)
     check_images(detections, regions)

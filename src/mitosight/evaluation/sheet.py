@@ -27,8 +27,8 @@ NAME_LETTERS = 21  # what fits under a crop
 def write_sheet(path: str | Path, report: Report, images: Mapping[str, Path], most: int = 60) -> None:
     """Writes a PNG of up to `most` false positives (highest scores first) and as many misses, 64 px crops twofold.
 
-    Under each crop stand its score, place and image; an orange frame marks what lies on a labelled hard negative. A miss
-    has the score of the best detection there that did not count, and a dash where there was none.
+    Under each crop stand its score, place and image; an orange frame marks what lies on a labelled hard negative. A
+    miss has the score of the best detection there that did not count, and a dash where there was none.
     `images` gives the file of each image by name.
 
     Raises:
