@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mitosight import checkpoint, regions
 from mitosight.outputs import write_json
@@ -34,7 +35,7 @@ class Run:
     settings: tuple[str, ...]
 
 
-def plan(seeds: range) -> list[Run]:
+def plan(seeds: list[int]) -> list[Run]:
     """All runs, the ones that a table needs first."""
     found = []
     for seed in seeds:
@@ -94,9 +95,16 @@ def carry_out(run: Run, data: Path, folder: Path, results: Path) -> None:
             "device": record["device"],
             "versions": record["versions"],
             "probe": probe(run, data, model),
-            "test": {k: v for k, v in json.loads(scores.read_text()).items() if k not in ("by_image", "curve")},
+            "test": without(json.loads(scores.read_text()), {"by_image", "f1_by_threshold", "by_tumor_type"}),
         },
     )
+
+
+def without(value: Any, keys: set[str]) -> Any:
+    """A JSON value without the entries called so, at any depth."""
+    if not isinstance(value, dict):
+        return value
+    return {k: without(v, keys) for k, v in value.items() if k not in keys}
 
 
 def probe(run: Run, data: Path, model: Path) -> float | None:
@@ -114,10 +122,10 @@ def main() -> None:
     parser.add_argument("--mitos14", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", default="", help="names that start so")
     given = parser.parse_args()
-    for run in plan(range(given.seeds)):
+    for run in plan(given.seeds):
         if run.name.startswith(given.only) and not (given.results / f"{run.name}.json").is_file():
             data = given.fields if run.data == "fields" else given.mitos14
             carry_out(run, data, given.runs / run.name, given.results)

@@ -1,0 +1,103 @@
+"""The tables of docs/results.md, from the JSON files that benchmarks/wilm2021.py wrote.
+
+    python benchmarks/tables.py docs/results.md
+
+Replaces what stands between `<!-- tables -->` and `<!-- end of tables -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mitosight.outputs import whole
+
+MODELS = ("weak", "strong", "wilm2021")
+SCORES = {"precision": "P", "recall": "R", "f1": "F1", "average_precision": "AP"}
+START, END = "<!-- tables -->", "<!-- end of tables -->"
+
+
+def records(folder: Path, experiment: str) -> dict[str, list[dict[str, Any]]]:
+    """Results by model, one for each seed in order."""
+    return {
+        model: [json.loads(p.read_text()) for p in sorted(folder.glob(f"{experiment}-{model}-*.json"))]
+        for model in MODELS
+    }
+
+
+def cell(values: list[float | None]) -> str:
+    """Mean over seeds, and the seeds' own values."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return "–"
+    single = ", ".join(f"{v:.3f}" for v in known)
+    return f"{sum(known) / len(known):.3f} ({single})"
+
+
+def score_table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Rows of scanners, for each score one column a model."""
+    models = [m for m in MODELS if found[m]]
+    scanners = sorted({s for m in models for record in found[m] for s in record["test"]["by_scanner"]})
+    lines = []
+    for key, short in SCORES.items():
+        lines += [f"| {short} | " + " | ".join(models) + " |", "|---|" + "---|" * len(models)]
+        for scanner in scanners:
+            row = [cell([r["test"]["by_scanner"][scanner][key] for r in found[m]]) for m in models]
+            lines.append(f"| {scanner} | " + " | ".join(row) + " |")
+        row = [cell([r["test"][key] for r in found[m]]) for m in models]
+        lines += ["| all | " + " | ".join(row) + " |", ""]
+    return lines
+
+
+def fact_table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Thresholds, validation, the scanner probe, times."""
+    facts = {
+        "threshold chosen on val": lambda r: r["threshold"],
+        "mean AUCPR on val": lambda r: r["validation"]["aucpr"],
+        "scanner told from features (balanced accuracy)": lambda r: r["probe"],
+        "false positives on a labelled hard negative": lambda r: r["test"].get("hard_negative_share"),
+        "minutes of training": lambda r: r["training_seconds"] / 60,
+    }
+    models = [m for m in MODELS if found[m]]
+    lines = ["| | " + " | ".join(models) + " |", "|---|" + "---|" * len(models)]
+    for name, take in facts.items():
+        lines.append(f"| {name} | " + " | ".join(cell([take(r) for r in found[m]]) for m in models) + " |")
+    return [*lines, ""]
+
+
+def interval_lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The bootstrap interval of the F1 over all test images, one line a run."""
+    lines = ["95 % intervals of F1 over all test images (bootstrap over images), seed by seed:", ""]
+    for model in MODELS:
+        for record in found[model]:
+            low, high = record["test"]["intervals"]["f1"]
+            seed = next(s for s in record["settings"] if s.startswith("seed="))
+            lines.append(f"- {model}, {seed}: {record['test']['f1']:.3f} [{low:.3f}, {high:.3f}]")
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Writes the tables into the page named on the command line."""
+    page = Path(sys.argv[1])
+    folder = page.parent / "results"
+    titles = {
+        "a": "### a. Three labelled scanners and one unlabelled",
+        "b": "### b. Labels of one scanner alone (Hamamatsu XR)",
+        "c": "### c. Whole frames of MITOS-ATYPIA-14",
+    }
+    lines: list[str] = []
+    for experiment, title in titles.items():
+        found = records(folder, experiment)
+        if any(found.values()):
+            lines += [title, "", *score_table(found), *fact_table(found), *interval_lines(found)]
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    after = rest.split(END)[1]
+    with whole(page) as temporary:
+        temporary.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
