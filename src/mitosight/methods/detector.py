@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -77,10 +77,6 @@ class Detector(nn.Module):
         """(N, 3, H, W) RGB in [0, 1] to the figures of each tile, best first, in px of the tile."""
         height, width = images.shape[-2:]
         return self.decode(self.network(images), (height, width))
-
-    def for_slide(self, tiles: Source) -> Self:
-        """The detector to use for one slide: statistics of it, or adaptation to it; by default itself."""
-        return self
 
     def selection(self, aucpr: float, losses: dict[str, float], tiles: int) -> float:
         """What the checkpoint to keep has most of.
