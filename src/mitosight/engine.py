@@ -175,7 +175,7 @@ def _step(
     if not math.isfinite(sum(terms.values())):
         told = ", ".join(f"{name} {value}" for name, value in terms.items())
         raise InputError(
-            None, f"the loss of step {step + 1} (batch {number}) is not finite: {told}", "lower training.lr"
+            None, f"the loss of step {step + 1} (batch {number}) is not finite: {told}", "lower optimisation.lr"
         )
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
