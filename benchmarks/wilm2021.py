@@ -3,7 +3,8 @@
     python benchmarks/wilm2021.py --fields DIR --mitos14 DIR --runs runs --results docs/results
 
 Trains, detects and evaluates by the commands of the package (printed as they run) and writes one JSON for each run.
-A run whose JSON is there is passed over; a training that was stopped goes on. Nothing is chosen on the part "test".
+A run whose JSON is there is passed over; a training that was stopped goes on. Nothing is chosen on the part "test";
+`--ablation` gives the runs on the part "val" that the domain loss was weighted by.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Run:
     recipe: str
     data: str
     settings: tuple[str, ...]
+    part: str = "test"
 
 
 def plan(seeds: list[int]) -> list[Run]:
@@ -42,22 +44,41 @@ def plan(seeds: list[int]) -> list[Run]:
         s = f"seed={seed}"
         three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
         only = f"scanners={json.dumps([XR, S360, CS2])}"
+        nine = "tiles_per_scanner=9"
         xr = f"scanners={json.dumps([XR])}"
+        both = f"scanners={json.dumps([XR, XT])}"
         found += [
             Run(f"a-strong-{seed}", "wilm2021-strong-fields", "fields", (s, only)),
-            Run(f"a-wilm2021-{seed}", "wilm2021-fields", "fields", (s, three)),
             Run(f"a-weak-{seed}", "wilm2021-weak-fields", "fields", (s, only)),
-            Run(f"b-strong-{seed}", "wilm2021-strong-fields", "fields", (s, xr, "tiles_per_scanner=9")),
-            Run(f"b-weak-{seed}", "wilm2021-weak-fields", "fields", (s, xr, "tiles_per_scanner=9")),
+            Run(f"a-wilm2021-{seed}", "wilm2021-fields", "fields", (s, three)),
+            Run(f"b-strong-{seed}", "wilm2021-strong-fields", "fields", (s, xr, nine)),
+            Run(f"b-weak-{seed}", "wilm2021-weak-fields", "fields", (s, xr, nine)),
             Run(
                 f"b-wilm2021-{seed}",
                 "wilm2021-fields",
                 "fields",
-                (s, f"scanners={json.dumps([XR, XT])}", f"labelled_scanners={json.dumps([XR])}", "tiles_per_scanner=9"),
+                (s, both, f"labelled_scanners={json.dumps([XR])}", nine),
             ),
             Run(f"c-strong-{seed}", "wilm2021-strong-frames", "mitos14", (s,)),
         ]
     return found
+
+
+def ablation(seeds: list[int]) -> list[Run]:
+    """How much of the domain loss: what the weight in recipes/wilm2021-fields.toml was chosen by, on the part "val"."""
+    forms = {
+        "weight1": ("domain_weight=1",),
+        "weight0.1": ("domain_weight=0.1",),
+        "weight0.01": ("domain_weight=0.01",),
+        "weight0": ("domain_weight=0",),
+        "code": ("domain_form=code", "domain_weight=1"),
+    }
+    three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
+    return [
+        Run(f"d-{name}-{seed}", "wilm2021-fields", "fields", (f"seed={seed}", three, *form), part="val")
+        for seed in seeds
+        for name, form in forms.items()
+    ]
 
 
 def command(*words: str) -> float:
@@ -70,16 +91,17 @@ def command(*words: str) -> float:
 
 def carry_out(run: Run, data: Path, folder: Path, results: Path) -> None:
     """Trains, detects on the test part, evaluates, probes; writes `results/NAME.json`."""
-    model, found = folder / "model", folder / "test"
+    model, found = folder / "model", folder / run.part
     settings = [word for setting in run.settings for word in ("--set", setting)]
-    command("train", run.recipe, "--data", str(data), "--out", str(model), *settings)
+    if not (model / "run.json").is_file():
+        command("train", run.recipe, "--data", str(data), "--out", str(model), *settings)
     split = json.loads((data / "split.json").read_text())
-    tests = [str(data / "images" / name) for name in split["test"]]
+    tests = [str(data / "images" / name) for name in split[run.part]]
     detecting = command(
         "detect", *tests, "--model", str(model), "--out", str(found), "--domains", str(data / "domains.csv")
     )
-    scores = folder / "test.json"
-    command("evaluate", str(found), str(data), "--part", "test", "--json", str(scores))
+    scores = folder / f"{run.part}.json"
+    command("evaluate", str(found), str(data), "--part", run.part, "--json", str(scores))
     record = json.loads((model / "run.json").read_text())
     header = checkpoint.read_header(model)
     write_json(
@@ -95,7 +117,7 @@ def carry_out(run: Run, data: Path, folder: Path, results: Path) -> None:
             "device": record["device"],
             "versions": record["versions"],
             "probe": probe(run, data, model),
-            "test": without(json.loads(scores.read_text()), {"by_image", "f1_by_threshold", "by_tumor_type"}),
+            run.part: without(json.loads(scores.read_text()), {"by_image", "f1_by_threshold", "by_tumor_type"}),
         },
     )
 
@@ -108,11 +130,15 @@ def without(value: Any, keys: set[str]) -> Any:
 
 
 def probe(run: Run, data: Path, model: Path) -> float | None:
-    """Balanced accuracy of a fresh scanner classifier on the features; None where the data hold one scanner."""
+    """Balanced accuracy of a fresh scanner classifier on the features; None where the data hold one scanner.
+
+    It is fitted on the part before the one that is scored, whose slides are others.
+    """
     if run.data != "fields":
         return None
     folder = regions.load(data)
-    return scanner_accuracy(checkpoint.load(model), folder.images, folder.part("val"), folder.part("test"))  # type: ignore[arg-type]
+    fitted = folder.part("val" if run.part == "test" else "train")
+    return scanner_accuracy(checkpoint.load(model), folder.images, fitted, folder.part(run.part))  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -124,8 +150,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", default="", help="names that start so")
+    parser.add_argument("--ablation", action="store_true", help="the runs on the part val instead")
     given = parser.parse_args()
-    for run in plan(given.seeds):
+    for run in (ablation if given.ablation else plan)(given.seeds):
         if run.name.startswith(given.only) and not (given.results / f"{run.name}.json").is_file():
             data = given.fields if run.data == "fields" else given.mitos14
             carry_out(run, data, given.runs / run.name, given.results)
