@@ -122,20 +122,36 @@ class TileSource(Dataset[Batch]):
         if self._slides is None:
             self._slides = OpenSlides(self.open_slides)
         slide = self._slides.get(self.images / region.file_name, region.mpp)
-        mpp = working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
-        side_px = self.tile_px * mpp / slide.mpp  # of the tile, in level-0 px
-        if min(slide.width_px, slide.height_px) < side_px:
-            raise InputError(
-                slide.path,
-                f"{slide.width_px} x {slide.height_px} px is smaller than a training tile of {side_px:.0f} px",
-                "leave it out of the split or set a smaller training.crop_px",
-            )
+        mpp, side_px = self._scale(slide)
         corner = self._corner(region, slide, side_px, rng)
         pixels = slide.read(corner, (self.tile_px, self.tile_px), None if mpp == slide.mpp else mpp)
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
         scale = slide.mpp / mpp
         points = (region.xy - np.array(corner)) * scale
         return self._finish(image, points, region.label, rng)
+
+    def check(self) -> None:
+        """Opens every region once.
+
+        Raises:
+            InputError: an image is missing or unreadable, its mpp is unknown, or it is smaller than a tile.
+        """
+        for region in self.regions:
+            if region.domain.scanner in self.scanners:
+                with Slide(self.images / region.file_name, table_mpp=region.mpp) as slide:
+                    self._scale(slide)
+
+    def _scale(self, slide: Slide) -> tuple[float, float]:
+        """The mpp at which a slide is read, and the side of a tile in its level-0 px."""
+        mpp = working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
+        side_px = self.tile_px * mpp / slide.mpp
+        if min(slide.width_px, slide.height_px) < side_px:
+            raise InputError(
+                slide.path,
+                f"{slide.width_px} x {slide.height_px} px is smaller than a training tile of {side_px:.0f} px",
+                "leave it out of the split or set a smaller training.crop_px",
+            )
+        return mpp, side_px
 
     def _corner(self, region: Region, slide: Slide, side_px: float, rng: np.random.Generator) -> tuple[int, int]:
         """Upper left corner of a tile, level-0 px, inside the image."""

@@ -88,7 +88,7 @@ def fit(
     model = _LossesModule(module)
     runner: nn.Module = model
     if processes > 1:
-        runner = DistributedDataParallel(model, find_unused_parameters=True)
+        runner = DistributedDataParallel(model)
     total = optimisation.epochs * optimisation.steps_per_epoch
     log.start(step, total)
     feed = _feed(batches, range(step * processes + rank, total * processes, processes), workers, device)

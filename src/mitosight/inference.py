@@ -50,7 +50,7 @@ def detect(
         raise InputError(
             slide.path,
             f"{width} x {height} px{at} is smaller than a tile of {side} px",
-            "pass a smaller --tile-px (a multiple of 32) or a larger image",
+            "pass a smaller --tile-px or a larger image",
         )
     tiles = grid(width, height, side, OVERLAP_PX)
     found: list[Detections] = []

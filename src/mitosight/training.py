@@ -16,12 +16,12 @@ from mitosight import checkpoint, inference
 from mitosight.dataset import TileSource
 from mitosight.detections import Detections
 from mitosight.engine import fit, process
-from mitosight.errors import InputError
+from mitosight.errors import InputError, UsageError
 from mitosight.evaluation import Report, evaluate
 from mitosight.log import RunLog
-from mitosight.methods import METHODS, create
+from mitosight.methods import METHODS, arguments, create
 from mitosight.methods.detector import Detector
-from mitosight.outputs import versions, write_json
+from mitosight.outputs import versions, write_json, write_run
 from mitosight.recipe import Recipe
 from mitosight.regions import DataFolder, Region
 from mitosight.slide import Slide
@@ -53,6 +53,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
     detector = create(recipe.method, scanners, recipe.detector)
     source = _source(recipe, detector, data.images, regions, scanners, labelled)
     judge = _Judge(recipe, data.images, validation, scanners, labelled, out, device)
+    source.check()
     _claim(recipe, out)
     log = RunLog(out, quiet=rank > 0)
     started = time.time()
@@ -72,9 +73,15 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
         after_epoch=lambda epoch: judge(detector, epoch) if rank == 0 else {},
     )
     if rank == 0:
-        log.say(f"model {out / checkpoint.FILE}: {judge.best}")
-        write_json(out / "run.json", _record(recipe, started, device, judge.best))
+        best = judge.best
+        log.say(
+            f"kept epoch {best['epoch']}: aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
+        )
+        seconds = round(time.time() - started, 1)
+        write_run(out, recipe=recipe.to_json(), device=str(device), seconds=seconds, validation=best)
     log.close()
+    if processes > 1:
+        torch.distributed.destroy_process_group()
     return out / checkpoint.FILE
 
 
@@ -93,7 +100,7 @@ class _Judge:
     ) -> None:
         self.recipe, self.images, self.out, self.device = recipe, images, out, device
         self.scanners = scanners
-        self.regions = [r for r in regions if r.domain.scanner in labelled]
+        self.regions = [_with_mpp(images, r) for r in regions if r.domain.scanner in labelled]
         if not any(len(r.figures) for r in self.regions):
             raise InputError(
                 None, "the part 'val' holds no mitotic figure of a labelled scanner", "a threshold needs some"
@@ -126,8 +133,9 @@ class _Judge:
             self.best = facts
             detector.threshold = threshold
             recipe = self.recipe
+            every = {**arguments(recipe.method), **recipe.detector}  # defaults too: they may change, the model must not
             provenance = {"recipe": recipe.to_json(), "validation": facts, "versions": versions()}
-            checkpoint.save(self.out, detector, recipe.method, recipe.detector, provenance)
+            checkpoint.save(self.out, detector, recipe.method, every, provenance)
         return {k: v for k, v in facts.items() if k not in ("epoch", "losses")}
 
     def _detect(self, detector: Detector) -> dict[str, Detections]:
@@ -165,12 +173,17 @@ def _source(
     validation: bool = False,
 ) -> TileSource:
     settings, steps = recipe.training, recipe.optimisation
+    tile_px = settings.crop_px or detector.tile_px
+    if tile_px < detector.least_tile_px:
+        raise UsageError(
+            None, f"training tiles of {tile_px} px", f"{recipe.method} needs {detector.least_tile_px} px or more"
+        )
     return TileSource(
         images,
         regions,
         scanners,
         labelled,
-        tile_px=settings.crop_px or detector.tile_px,
+        tile_px=tile_px,
         mpp=detector.mpp,
         mpp_tolerance=detector.mpp_tolerance,
         tiles_per_scanner=settings.tiles_per_scanner,
@@ -180,6 +193,12 @@ def _source(
         augment=None if validation else detector.augmentation,
         length=settings.validation_batches if validation else steps.epochs * steps.steps_per_epoch * process()[1],
     )
+
+
+def _with_mpp(images: Path, region: Region) -> Region:
+    """The region with the mpp of its image where its table gives none."""
+    with Slide(images / region.file_name, table_mpp=region.mpp) as slide:
+        return dataclasses.replace(region, mpp=slide.mpp)
 
 
 def _operating_point(report: Report) -> tuple[float, float]:
@@ -204,13 +223,3 @@ def _claim(recipe: Recipe, out: Path) -> None:
             raise InputError(out, "holds the training of another recipe", "choose another --out or remove it")
         return
     write_json(file, wanted)
-
-
-def _record(recipe: Recipe, started: float, device: torch.device, best: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "recipe": dataclasses.asdict(recipe),
-        "device": str(device),
-        "seconds": round(time.time() - started, 1),
-        "validation": best,
-        "versions": versions(),
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -28,4 +29,6 @@ def train(
     folder = regions.load(data, annotations=annotations, domains=domains, split=split, images=images)
     from mitosight.training import train as run
 
-    typer.echo(run(chosen, folder, out, where))
+    model = run(chosen, folder, out, where)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        typer.echo(model)

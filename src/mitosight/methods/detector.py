@@ -27,6 +27,7 @@ class Detector(nn.Module):
     Attributes:
         title: one line for `mitosight methods`.
         uses_unlabelled: whether tiles of scanners without labels teach it anything; they are not drawn otherwise.
+        least_tile_px: side of the smallest tile that it can be trained on.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
         tile_px: side of the tiles that are read.
@@ -38,6 +39,7 @@ class Detector(nn.Module):
 
     title: ClassVar[str]
     uses_unlabelled: ClassVar[bool] = False
+    least_tile_px: int = 32
 
     def __init__(
         self,

@@ -10,7 +10,14 @@ from torch.nn import functional
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
-from mitosight.methods.parts.domain import DomainDiscriminator, focal_cross_entropy, ganin_ramp, reverse_gradient
+from mitosight.methods.parts.domain import (
+    LEAST_CELLS,
+    DomainDiscriminator,
+    focal_cross_entropy,
+    ganin_ramp,
+    reverse_gradient,
+)
+from mitosight.methods.parts.trunk import STRIDES
 from mitosight.methods.retinanet import RetinaNet
 
 Form = Literal["paper", "code"]
@@ -63,6 +70,8 @@ class Wilm2021(RetinaNet):
         self.domain_form, self.selection_form = domain_form, selection_form
         self.domain_weight, self.domain_gamma = domain_weight, domain_gamma
         self.confusion_weight = confusion_weight
+        strides = dict(zip(POSITIONS, STRIDES.values(), strict=True))
+        self.least_tile_px = max((LEAST_CELLS * strides[p] for p in discriminators), default=32)
         self.discriminators = nn.ModuleDict(
             {p: DomainDiscriminator(self.trunk.channels[POSITIONS.index(p)], max(1, len(self.scanners)), domain_dropout)
              for p in discriminators}

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LEAST_CELLS = 7  # three 3x3 convolutions without padding leave one
+
 
 class _Reverse(torch.autograd.Function):
     @staticmethod
@@ -36,7 +38,7 @@ class DomainDiscriminator(nn.Module):
     """Tells the scanner from a feature map: three times 3x3 convolution, batch norm, ReLU, dropout; pool; linear.
 
     Convolutions have no padding and no bias and weights from N(0, 0.01), the linear layer has no bias (reference
-    code of Wilm 2021). A map needs at least 7 x 7 cells.
+    code of Wilm 2021). A map needs at least 7 x 7 cells (`LEAST_CELLS`).
     """
 
     def __init__(self, channels: int, domains: int, dropout: float) -> None:
