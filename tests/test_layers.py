@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "slide": {"errors", "outputs"},
     "tiles": {"errors"},
     "phantom": {"errors", "outputs", "regions", "slide"},
+    "measured": {"errors", "regions", "slide"},
     "batch": set(),
     "augment": set(),
     "device": {"errors"},
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
         "inference",
         "log",
+        "measured",
         "methods",
         "recipe",
         "slide",
@@ -48,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
 }
-NO_TORCH = {*PLAIN, "evaluation", "slide", "tiles", "phantom"}
+NO_TORCH = {*PLAIN, "evaluation", "measured", "slide", "tiles", "phantom"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
 EXTENDS = {"wilm2021": {"retinanet"}}
 

@@ -95,6 +95,9 @@ class TileSource(Dataset[Batch]):
                 "a detector needs annotated figures in the part 'train' of the split",
             )
         self._by_scanner = by_scanner
+        for region in self.regions:
+            if region.domain.scanner in self.scanners and region.width_px and region.mpp:
+                self._scale(self.images / region.file_name, (region.width_px, region.height_px), region.mpp)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_slides": None}
@@ -122,7 +125,7 @@ class TileSource(Dataset[Batch]):
         if self._slides is None:
             self._slides = OpenSlides(self.open_slides)
         slide = self._slides.get(self.images / region.file_name, region.mpp)
-        mpp, side_px = self._scale(slide)
+        mpp, side_px = self._scale(slide.path, (slide.width_px, slide.height_px), slide.mpp)
         corner = self._corner(region, slide, side_px, rng)
         pixels = slide.read(corner, (self.tile_px, self.tile_px), None if mpp == slide.mpp else mpp)
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
@@ -130,25 +133,14 @@ class TileSource(Dataset[Batch]):
         points = (region.xy - np.array(corner)) * scale
         return self._finish(image, points, region.label, rng)
 
-    def check(self) -> None:
-        """Opens every region once.
-
-        Raises:
-            InputError: an image is missing or unreadable, its mpp is unknown, or it is smaller than a tile.
-        """
-        for region in self.regions:
-            if region.domain.scanner in self.scanners:
-                with Slide(self.images / region.file_name, table_mpp=region.mpp) as slide:
-                    self._scale(slide)
-
-    def _scale(self, slide: Slide) -> tuple[float, float]:
-        """The mpp at which a slide is read, and the side of a tile in its level-0 px."""
-        mpp = working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
-        side_px = self.tile_px * mpp / slide.mpp
-        if min(slide.width_px, slide.height_px) < side_px:
+    def _scale(self, path: Path, size_px: tuple[int, int], slide_mpp: float) -> tuple[float, float]:
+        """The mpp at which an image is read, and the side of a tile in its level-0 px."""
+        mpp = working_mpp(slide_mpp, self.mpp, self.mpp_tolerance)
+        side_px = self.tile_px * mpp / slide_mpp
+        if min(size_px) < side_px:
             raise InputError(
-                slide.path,
-                f"{slide.width_px} x {slide.height_px} px is smaller than a training tile of {side_px:.0f} px",
+                path,
+                f"{size_px[0]} x {size_px[1]} px is smaller than a training tile of {side_px:.0f} px",
                 "leave it out of the split or set a smaller training.crop_px",
             )
         return mpp, side_px

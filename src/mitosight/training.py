@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from mitosight.engine import fit, process
 from mitosight.errors import InputError, UsageError
 from mitosight.evaluation import Report, evaluate
 from mitosight.log import RunLog
+from mitosight.measured import measured
 from mitosight.methods import METHODS, arguments, create
 from mitosight.methods.detector import Detector
 from mitosight.outputs import versions, write_json, write_run
@@ -48,12 +48,12 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
         raise InputError(None, f"labelled scanner {wrong[0]!r} is no training scanner", f"those are {scanners}")
     if not METHODS[recipe.method].uses_unlabelled:
         scanners = labelled
-    validation = [r for r in data.part("val") if r.domain.scanner in scanners]
+    regions = measured(data.images, [r for r in regions if r.domain.scanner in scanners])
+    validation = measured(data.images, [r for r in data.part("val") if r.domain.scanner in scanners])
     torch.manual_seed(settings.seed)
     detector = create(recipe.method, scanners, recipe.detector)
     source = _source(recipe, detector, data.images, regions, scanners, labelled)
     judge = _Judge(recipe, data.images, validation, scanners, labelled, out, device)
-    source.check()
     _claim(recipe, out)
     log = RunLog(out, quiet=rank > 0)
     started = time.time()
@@ -100,7 +100,7 @@ class _Judge:
     ) -> None:
         self.recipe, self.images, self.out, self.device = recipe, images, out, device
         self.scanners = scanners
-        self.regions = [_with_mpp(images, r) for r in regions if r.domain.scanner in labelled]
+        self.regions = [r for r in regions if r.domain.scanner in labelled]
         if not any(len(r.figures) for r in self.regions):
             raise InputError(
                 None, "the part 'val' holds no mitotic figure of a labelled scanner", "a threshold needs some"
@@ -193,12 +193,6 @@ def _source(
         augment=None if validation else detector.augmentation,
         length=settings.validation_batches if validation else steps.epochs * steps.steps_per_epoch * process()[1],
     )
-
-
-def _with_mpp(images: Path, region: Region) -> Region:
-    """The region with the mpp of its image where its table gives none."""
-    with Slide(images / region.file_name, table_mpp=region.mpp) as slide:
-        return dataclasses.replace(region, mpp=slide.mpp)
 
 
 def _operating_point(report: Report) -> tuple[float, float]:

@@ -51,7 +51,11 @@ def evaluate(
     found = found_points.read(detections)
     data = _regions(annotations, domains, split, mpp)
     check_images(found, data.regions, detections)
-    regions = data.part(part) if part else data.regions
+    regions = data.part(part) if part else list(data.regions)
+    if radius_px is None and any(region.mpp is None for region in regions) and (images or data.images).is_dir():
+        from mitosight.measured import measured
+
+        regions = measured(images or data.images, regions)
     if threshold is None:
         threshold = found_points.labelled_threshold(detections)
     report = score(

@@ -1,5 +1,6 @@
 """Annotated regions: every annotation format of the field, read into one frame, and written back."""
 
+from mitosight.regions.checks import checked
 from mitosight.regions.domains import read_mpp, with_domains
 from mitosight.regions.folder import DataFolder, load
 from mitosight.regions.formats import read, write
@@ -22,6 +23,7 @@ __all__ = [
     "DataFolder",
     "Domain",
     "Region",
+    "checked",
     "load",
     "read",
     "read_mpp",
