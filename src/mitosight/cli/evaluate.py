@@ -52,10 +52,11 @@ def evaluate(
     data = _regions(annotations, domains, split, mpp)
     check_images(found, data.regions, detections)
     regions = data.part(part) if part else list(data.regions)
-    if radius_px is None and any(region.mpp is None for region in regions) and (images or data.images).is_dir():
+    where = images or annotations / "images"
+    if radius_px is None and where.is_dir() and any(region.mpp is None for region in regions):
         from mitosight.measured import measured
 
-        regions = measured(images or data.images, regions)
+        regions = measured(where, regions)
     if threshold is None:
         threshold = found_points.labelled_threshold(detections)
     report = score(
@@ -73,7 +74,6 @@ def evaluate(
     if sheet is not None:
         from mitosight.evaluation.sheet import write_sheet
 
-        where = images or data.images
         write_sheet(sheet, report, {region.file_name: where / region.file_name for region in regions}, sheet_crops)
     if json is not None:
         write_json(json, report.to_json())
