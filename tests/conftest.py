@@ -1,11 +1,14 @@
 """Drawn regions with known figures, from two made-up scanners; fast to make and to learn."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mitosight.cli import main
 from mitosight.outputs import write_csv, write_json
 from mitosight.slide import write_tiff
 
@@ -55,3 +58,20 @@ def write_folder(folder: Path, scanners: dict[str, tuple[int, int, int]], side: 
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of two scanners, `pink` and `grey`, 256 px regions, one for each part."""
     return write_folder(tmp_path_factory.mktemp("drawn"), {"grey": (200, 200, 210), "pink": (235, 190, 215)})
+
+
+@pytest.fixture
+def mitosight(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command as a shell would: gives its exit status, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mitosight", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return int(end.value.code or 0), printed.out, printed.err
+
+    return run

@@ -13,7 +13,7 @@ from mitosight import detections as found_points
 from mitosight import regions as annotated
 from mitosight.detections import Detections
 from mitosight.errors import InputError, UsageError
-from mitosight.evaluation import check_images, evaluate, f1_over_thresholds
+from mitosight.evaluation import check_images, evaluate
 from mitosight.regions import Domain, Region
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "published"
@@ -111,10 +111,10 @@ def test_the_curve_is_exact_at_every_threshold_under_both_rules() -> None:
 
 def test_the_best_threshold_gives_the_best_f1_and_the_plateau_holds() -> None:
     found, regions = drawn(5)
-    best = evaluate(found, regions, bootstrap=0).total.best
-    assert best is not None
-    grid = f1_over_thresholds(found, regions, np.linspace(0, 1, 1001))
-    assert best.f1 == pytest.approx(grid.max())
+    total = evaluate(found, regions, bootstrap=0).total
+    best = total.best
+    assert best is not None and total.curve is not None
+    assert best.f1 == pytest.approx(total.curve.f1_at(np.linspace(0, 1, 1001)).max())
     assert evaluate(found, regions, threshold=best.threshold).total.f1 == best.f1
     for threshold in (best.low, best.centre, best.high):
         assert (evaluate(found, regions, threshold=threshold).total.f1 or 0) >= 0.99 * best.f1

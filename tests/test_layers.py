@@ -26,31 +26,21 @@ ALLOWED: dict[str, set[str]] = {
     "augment": set(),
     "device": {"errors"},
     "state": {"errors", "outputs"},
-    "log": set(),
+    "log": {"errors"},
     "dataset": {"batch", "errors", "regions", "slide"},
     "methods": {"augment", "batch", "detections", "errors"},
     "engine": {"batch", "errors", "log", "state"},
-    "checkpoint": {*PLAIN, "methods"},
+    "modelfile": {"__init__", "errors"},
+    "checkpoint": {*PLAIN, "methods", "modelfile"},
     "recipe": {"engine", "errors", "methods"},
     "inference": {"dataset", "detections", "errors", "methods", "slide", "tiles"},
-    "training": {
-        *PLAIN,
-        "checkpoint",
-        "dataset",
-        "engine",
-        "evaluation",
-        "inference",
-        "log",
-        "measured",
-        "methods",
-        "recipe",
-        "slide",
-    },
-    "probe": {"dataset", "methods", "regions"},
+    "validation": {*PLAIN, "checkpoint", "dataset", "evaluation", "inference", "methods", "recipe", "slide"},
+    "training": {*PLAIN, "checkpoint", "dataset", "engine", "log", "measured", "methods", "recipe", "validation"},
+    "probe": {"dataset", "errors", "methods", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
 }
-NO_TORCH = {*PLAIN, "evaluation", "measured", "slide", "tiles", "phantom"}
+NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "tiles", "phantom"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
 EXTENDS = {"wilm2021": {"retinanet"}}
 

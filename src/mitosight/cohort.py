@@ -14,6 +14,7 @@ from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256, write_csv, write_run
 from mitosight.slide import SUFFIXES, Slide
+from mitosight.slide.resolution import HIGHEST_MPP, LOWEST_MPP, possible
 
 OK, FAILED = "ok", "failed"
 
@@ -45,6 +46,12 @@ class Settings:
     tile_px: int | None = None
     batch: int = 4
     bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mpp is not None and not possible(self.mpp):
+            raise UsageError(None, f"--mpp is {self.mpp:g}", f"expected {LOWEST_MPP:g} to {HIGHEST_MPP:g} µm per px")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(None, f"--threshold is {self.threshold:g}", "scores go from 0 to 1")
 
 
 def find_slides(paths: Sequence[Path]) -> list[Path]:
@@ -80,6 +87,8 @@ def detect_slides(
     hash of the slide's path are added. Returns the rows of `slides`.
     """
     threshold = detector.threshold if settings.threshold is None else settings.threshold
+    if out.exists() and not out.is_dir():
+        raise UsageError(out, "is a file", "--out names a folder")
     rows = _read_summary(out / "summary.csv")
     mine: list[Row] = []
     checksums: dict[str, str] = {}
@@ -102,6 +111,7 @@ def detect_slides(
             checksums[key] = sha256(path) if path.is_file() else ""
         except InputError as error:
             row = Row(key, "", "", f"{time.monotonic() - started:.1f}", FAILED, str(error), "")
+            (out / f"{name}.csv").unlink(missing_ok=True)  # of an earlier run: no longer what the summary says
         else:
             detections.write(out / f"{name}.csv", {path.name: found}, threshold)
             figures = int((found.score >= threshold).sum())
@@ -133,8 +143,11 @@ def _name(path: Path, slides: Sequence[Path], rows: Mapping[str, Row]) -> str:
 def _read_summary(path: Path) -> dict[str, Row]:
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as stream:
-        table = csv.DictReader(stream)
-        if tuple(table.fieldnames or ()) != HEADER:
-            raise InputError(path, "is no summary of mitosight detect", "choose another --out")
-        return {row["slide"]: Row(**row) for row in table}
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+    except (ValueError, csv.Error):
+        header, rows = [], []
+    if tuple(header) != HEADER or any(len(row) != len(HEADER) for row in rows):
+        raise InputError(path, "is no summary of mitosight detect", "choose another --out")
+    return {row[0]: Row(*row) for row in rows}

@@ -32,6 +32,30 @@ def working_mpp(slide_mpp: float, mpp: float, tolerance: float) -> float:
     return slide_mpp if abs(slide_mpp - mpp) <= tolerance * mpp else mpp
 
 
+def tile_side_px(path: Path, size_px: tuple[int, int], slide_mpp: float, tile_px: int, read_mpp: float) -> float:
+    """Side, in level-0 px of an image of `size_px`, of a tile of `tile_px` px that is read at `read_mpp`.
+
+    Raises:
+        InputError: the image is smaller.
+    """
+    side_px = tile_px * read_mpp / slide_mpp
+    if min(size_px) < side_px:
+        raise InputError(
+            path,
+            f"{size_px[0]} x {size_px[1]} px is smaller than a tile of {side_px:.0f} px",
+            "leave it out of the split or set a smaller training.crop_px and detector.tile_px",
+        )
+    return side_px
+
+
+def check_sizes(images: Path, regions: Sequence[Region], tile_px: int, mpp: float, tolerance: float) -> None:
+    """Raises InputError where a region, as far as its size and mpp are known, is smaller than a tile."""
+    for region in regions:
+        if region.width_px and region.mpp is not None:
+            size_px, read_mpp = (region.width_px, region.height_px), working_mpp(region.mpp, mpp, tolerance)
+            tile_side_px(images / region.file_name, size_px, region.mpp, tile_px, read_mpp)
+
+
 class OpenSlides:
     """Keeps the `most` recently used slides open; closes the others."""
 
@@ -88,16 +112,15 @@ class TileSource(Dataset[Batch]):
         for scanner, regions in by_scanner.items():
             if not regions:
                 raise InputError(None, f"no training region of scanner {scanner!r}", "check domains.csv and split.json")
-        if not any(len(r.figures) for s in self.labelled for r in by_scanner[s]):
+        if not any(len(r.figures) for s in self.labelled for r in by_scanner.get(s, ())):
             raise InputError(
                 None,
                 f"no mitotic figure in the training regions of {', '.join(self.labelled) or 'any labelled scanner'}",
                 "a detector needs annotated figures in the part 'train' of the split",
             )
         self._by_scanner = by_scanner
-        for region in self.regions:
-            if region.domain.scanner in self.scanners and region.width_px and region.mpp:
-                self._scale(self.images / region.file_name, (region.width_px, region.height_px), region.mpp)
+        drawn_from = [region for of_scanner in by_scanner.values() for region in of_scanner]
+        check_sizes(self.images, drawn_from, self.tile_px, self.mpp, self.mpp_tolerance)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_slides": None}
@@ -125,25 +148,14 @@ class TileSource(Dataset[Batch]):
         if self._slides is None:
             self._slides = OpenSlides(self.open_slides)
         slide = self._slides.get(self.images / region.file_name, region.mpp)
-        mpp, side_px = self._scale(slide.path, (slide.width_px, slide.height_px), slide.mpp)
+        mpp = working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
+        side_px = tile_side_px(slide.path, (slide.width_px, slide.height_px), slide.mpp, self.tile_px, mpp)
         corner = self._corner(region, slide, side_px, rng)
         pixels = slide.read(corner, (self.tile_px, self.tile_px), None if mpp == slide.mpp else mpp)
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
         scale = slide.mpp / mpp
         points = (region.xy - np.array(corner)) * scale
         return self._finish(image, points, region.label, rng)
-
-    def _scale(self, path: Path, size_px: tuple[int, int], slide_mpp: float) -> tuple[float, float]:
-        """The mpp at which an image is read, and the side of a tile in its level-0 px."""
-        mpp = working_mpp(slide_mpp, self.mpp, self.mpp_tolerance)
-        side_px = self.tile_px * mpp / slide_mpp
-        if min(size_px) < side_px:
-            raise InputError(
-                path,
-                f"{size_px[0]} x {size_px[1]} px is smaller than a training tile of {side_px:.0f} px",
-                "leave it out of the split or set a smaller training.crop_px",
-            )
-        return mpp, side_px
 
     def _corner(self, region: Region, slide: Slide, side_px: float, rng: np.random.Generator) -> tuple[int, int]:
         """Upper left corner of a tile, level-0 px, inside the image."""
@@ -152,7 +164,7 @@ class TileSource(Dataset[Batch]):
         if known and rng.random() < self.near_figure:
             centre = region.figures[rng.integers(len(region.figures))]
             if self.near == "corner":
-                corner = centre - BOX_PX / 2 - rng.uniform(0, side_px, 2)
+                corner = centre - BOX_PX / 2 * side_px / self.tile_px - rng.uniform(0, side_px, 2)
             else:
                 angle, distance = rng.uniform(0, 2 * np.pi), side_px * np.sqrt(rng.random())
                 corner = centre + distance * np.array([np.cos(angle), np.sin(angle)]) - side_px / 2

@@ -29,7 +29,7 @@ def run(out: Path, say: Callable[[str], None]) -> Report:
     `out/found.png`. Returns the scores on the scanner that was never seen.
     """
     data = out / "data"
-    if not (data / "annotations.json").is_file():
+    if not (data / "split.json").is_file():  # the last that is written
         say(f"drawing {len(TRAINED)} scanners for training and {UNSEEN}, which the detector will not see")
         draw(data)
     folder = regions.load(data)

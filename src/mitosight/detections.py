@@ -87,7 +87,7 @@ def write(path: str | Path, detections: Mapping[str, Detections], threshold: flo
         path,
         (*COLUMNS, "label"),
         (
-            (name, f"{x:.2f}", f"{y:.2f}", f"{score:.6f}", label)
+            (name, f"{x:.2f}", f"{y:.2f}", f"{score:.9g}", label)
             for name, found in detections.items()
             for (x, y), score, label in zip(
                 found.xy, found.score, names[(found.score >= threshold).astype(int)], strict=True

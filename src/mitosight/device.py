@@ -20,6 +20,9 @@ def choose(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        known = device.type in ("cpu", "cuda")
     except (RuntimeError, AssertionError):
-        raise UsageError(None, f"no device {name!r} here", "accepted are auto, cpu, cuda and cuda:N") from None
+        known = False
+    if not known:
+        raise UsageError(None, f"no device {name!r} here", "accepted are auto, cpu, cuda and cuda:N")
     return device

@@ -7,9 +7,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -20,6 +21,9 @@ from mitosight.log import RunLog
 from mitosight.state import load_state, save_state
 
 Schedule = Literal["one-cycle", "cosine", "constant", "step"]
+Number = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 STATE = "state.safetensors"
 
@@ -47,16 +51,16 @@ class Optimisation:
         precision: "fp32" or "bf16" (autocast).
     """
 
-    epochs: int = 200
-    steps_per_epoch: int = 500
+    epochs: Number = 200
+    steps_per_epoch: Number = 500
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 1e-4
-    weight_decay: float = 0.01
-    momentum: float = 0.9
-    beta2: float = 0.99
+    lr: Amount = 1e-4
+    weight_decay: Amount = 0.01
+    momentum: Decay = 0.9
+    beta2: Decay = 0.99
     schedule: Schedule = "one-cycle"
-    milestones: tuple[float, ...] = (0.64, 0.9)
-    clip_norm: float = 0.0
+    milestones: tuple[Amount, ...] = (0.64, 0.9)
+    clip_norm: Amount = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -196,11 +200,27 @@ def _optimiser(module: nn.Module, optimisation: Optimisation) -> torch.optim.Opt
 
 def _feed(batches: Dataset[Batch], numbers: range, workers: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
     loader = DataLoader(
-        batches,
+        _Told(batches),
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         pin_memory=device.type == "cuda",
     )
-    return zip(numbers, loader, strict=True)
+    for number, batch in zip(numbers, loader, strict=True):
+        if isinstance(batch, InputError):
+            raise batch
+        yield number, batch
+
+
+class _Told(Dataset[Batch | InputError]):
+    """Hands over what a bad file raises: from a worker, torch would make a traceback of it."""
+
+    def __init__(self, batches: Dataset[Batch]) -> None:
+        self.batches = batches
+
+    def __getitem__(self, index: int) -> Batch | InputError:
+        try:
+            return self.batches[index]
+        except InputError as error:
+            return error

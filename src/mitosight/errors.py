@@ -13,8 +13,12 @@ class InputError(Exception):
     def __init__(self, path: str | Path | None, found: str, remedy: str = "") -> None:
         """`found` says what is wrong; `remedy` what is accepted or how to mend it."""
         where = f"{path}: " if path is not None else ""
-        self.path = path
+        self.path, self.found, self.remedy = path, found, remedy
         super().__init__(where + found + (f"; {remedy}" if remedy else ""))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str | Path | None, str, str]]:
+        """So that it comes whole out of another process."""
+        return type(self), (self.path, self.found, self.remedy)
 
 
 class UsageError(InputError):

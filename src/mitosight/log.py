@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mitosight.errors import InputError
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -29,7 +31,8 @@ class RunLog:
         self.folder = folder
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
-        self._file = None if quiet else open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._path = folder / "log.jsonl"
+        self._file = None if quiet else open(self._path, "ab", buffering=0)  # noqa: SIM115
         self._board: Any = None
         if not quiet and find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -95,6 +98,9 @@ class RunLog:
             self._board.close()
 
     def _write(self, entry: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(entry) + "\n")
-            self._file.flush()
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps(entry).encode() + b"\n")
+        except OSError as error:
+            raise InputError(self._path, f"cannot be written ({error.strerror})", "free space, then go on") from None

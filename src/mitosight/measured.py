@@ -15,8 +15,8 @@ def measured(images: Path, regions: Sequence[Region]) -> list[Region]:
     """Opens the image of each region in the folder `images` and completes the region by what it says.
 
     Raises:
-        InputError: an image is missing or unreadable, has another size than its annotations say, its mpp is known
-            from nowhere, or an annotation lies outside it.
+        InputError: an image is missing, unreadable or truncated, has another size than its annotations say, its mpp
+            is known from nowhere, or an annotation lies outside it.
     """
     return [_measured(images / region.file_name, region) for region in regions]
 
@@ -30,5 +30,6 @@ def _measured(path: Path, region: Region) -> Region:
                 f"{region.width_px} x {region.height_px} px",
                 "annotate the image that is read, or mend its width and height in the annotations",
             )
+        slide.read((slide.width_px - 1, slide.height_px - 1), (1, 1))  # a truncated file ends before its last px
         complete = replace(region, width_px=slide.width_px, height_px=slide.height_px, mpp=slide.mpp)
     return checked(path, [complete])[0]

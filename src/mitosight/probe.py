@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mitosight.dataset import TileSource
+from mitosight.errors import InputError
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.regions import Region
 
@@ -34,8 +35,13 @@ def scanner_accuracy(
     It is fitted on random tiles of `fit_regions` and tested on random tiles of `test_regions`, which must be of other
     slides; chance is one over the number of scanners that both hold. Features are the encoder's last map (C5),
     averaged over the tile (the features that Wilm 2021 shows by UMAP).
+
+    Raises:
+        InputError: fewer than two scanners are in both, or an image cannot be read.
     """
     scanners = sorted({r.domain.scanner for r in fit_regions} & {r.domain.scanner for r in test_regions})
+    if len(scanners) < 2:
+        raise InputError(None, f"nothing to tell apart: {scanners}", "both parts need regions of two scanners")
     drawn = [_features(detector, images, part, scanners, tile_px, seed) for part in (fit_regions, test_regions)]
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.1))
     classifier.fit(*drawn[0])

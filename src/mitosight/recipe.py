@@ -8,15 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from mitosight.engine import Optimisation
+from mitosight.engine import Number, Optimisation
 from mitosight.errors import UsageError
 from mitosight.methods import arguments, checked
 
 T = TypeVar("T")
+Count = Annotated[int, Field(ge=0)]
+TABLES = ("detector", "training", "optimisation")
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class Training:
 
     scanners: tuple[str, ...] = ()
     labelled_scanners: tuple[str, ...] = ()
-    crop_px: int = 0
-    tiles_per_scanner: int = 3
-    near_figure: float = 0.5
+    crop_px: Count = 0
+    tiles_per_scanner: Number = 3
+    near_figure: Annotated[float, Field(ge=0, le=1)] = 0.5
     near: Literal["corner", "radius"] = "corner"
-    validate_every: int = 1
-    validation_batches: int = 4
-    seed: int = 0
-    workers: int = 0
+    validate_every: Number = 1
+    validation_batches: Number = 4
+    seed: Count = 0
+    workers: Count = 0
 
 
 @dataclass(frozen=True)
@@ -83,26 +85,30 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
         raise UsageError(name, "no such recipe", f"give a file or one of {', '.join(builtin())}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(path, f"is no readable recipe ({error})", "expected TOML") from None
-    if "method" not in table:
-        raise UsageError(path, "names no method", 'expected a line such as method = "wilm2021"')
+    _check_shape(table, path)
     for setting in settings:
         _set(table, setting)
     return parse(table, path)
 
 
 def parse(table: dict[str, Any], path: str | Path | None = None) -> Recipe:
-    """A recipe from its TOML table."""
-    tables = {"detector": dict, "training": dict, "optimisation": dict}
-    if unknown := [k for k in table if k != "method" and k not in tables]:
-        raise UsageError(path, f"has the unknown key {unknown[0]!r}", f"accepted are method, {', '.join(tables)}")
-    if wrong := [k for k in tables if not isinstance(table.get(k, {}), dict)]:
-        raise UsageError(path, f"{wrong[0]} is not a table", f"write [{wrong[0]}] and its keys below it")
+    """A recipe from its TOML table; raises as `load` does."""
+    _check_shape(table, path)
     return Recipe(
         table["method"],
         checked(table["method"], table.get("detector", {}), path),
         _dataclass(Training, table.get("training", {}), "training", path),
         _dataclass(Optimisation, table.get("optimisation", {}), "optimisation", path),
     )
+
+
+def _check_shape(table: dict[str, Any], path: str | Path | None) -> None:
+    if not isinstance(table.get("method"), str):
+        raise UsageError(path, "names no method", 'expected a line such as method = "wilm2021"')
+    if unknown := [k for k in table if k not in ("method", *TABLES)]:
+        raise UsageError(path, f"has the unknown key {unknown[0]!r}", f"accepted are method, {', '.join(TABLES)}")
+    if wrong := [k for k in TABLES if not isinstance(table.get(k, {}), dict)]:
+        raise UsageError(path, f"{wrong[0]} is not a table", f"write [{wrong[0]}] and its keys below it")
 
 
 def _dataclass(kind: type[T], given: dict[str, Any], name: str, path: str | Path | None) -> T:
@@ -113,31 +119,34 @@ def _dataclass(kind: type[T], given: dict[str, Any], name: str, path: str | Path
         return TypeAdapter(kind).validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(path, f"[{name}] {first['loc'][0]} = {first['input']!r}", first["msg"]) from None
+        raise UsageError(
+            path,
+            f"[{name}] {first['loc'][0]} = {first['input']!r}",
+            "accepted: " + first["msg"].removeprefix("Input should be "),
+        ) from None
 
 
 def _set(table: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals:
-        raise UsageError(None, f"--set {setting!r}", "expected key=value")
+        raise UsageError(None, f"--set {setting} sets nothing", "expected key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
     if key == "method":
-        table["method"] = value
+        table["method"] = str(value)
         return
     owners = {
         "detector": list(arguments(table["method"])),
         "training": [f.name for f in dataclasses.fields(Training)],
         "optimisation": [f.name for f in dataclasses.fields(Optimisation)],
     }
-    if "." in key:
-        owner, key = key.split(".", 1)
-        found = [owner] if key in owners.get(owner, ()) else []
-    else:
-        found = [owner for owner, keys in owners.items() if key in keys]
-    if len(found) != 1:
-        every = ", ".join(f"{owner}.{k}" for owner, keys in owners.items() for k in keys)
-        raise UsageError(None, f"--set {setting!r}: no key {key!r}", f"keys are {every}")
-    table.setdefault(found[0], {})[key] = value
+    every = [f"{owner}.{name}" for owner, names in owners.items() for name in names]
+    found = [name for name in every if key in (name, name.partition(".")[2])]
+    if not found:
+        raise UsageError(None, f"--set {setting}: there is no {key!r}", f"keys are {', '.join(every)}")
+    if len(found) > 1:
+        raise UsageError(None, f"--set {setting}: {key!r} may be {' or '.join(found)}", "write it with its table")
+    owner, _, name = found[0].partition(".")
+    table.setdefault(owner, {})[name] = value

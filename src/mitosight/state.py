@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mitosight.errors import InputError
@@ -21,7 +21,7 @@ def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
             if isinstance(value, Tensor):
                 tensors[f"optimiser.{index}.{name}"] = value.detach().cpu().contiguous()
     with whole(path) as temporary:
-        save_file(tensors, temporary, metadata={"step": str(step)})
+        temporary.write_bytes(save(tensors, metadata={"step": str(step)}))
 
 
 def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:

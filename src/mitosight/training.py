@@ -2,218 +2,204 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from mitosight import checkpoint, inference
-from mitosight.dataset import TileSource
-from mitosight.detections import Detections
-from mitosight.engine import fit, process
+from mitosight import checkpoint
+from mitosight.dataset import TileSource, check_sizes
+from mitosight.engine import STATE, fit, process
 from mitosight.errors import InputError, UsageError
-from mitosight.evaluation import Report, evaluate
 from mitosight.log import RunLog
 from mitosight.measured import measured
-from mitosight.methods import METHODS, arguments, create
+from mitosight.methods import METHODS, create
 from mitosight.methods.detector import Detector
-from mitosight.outputs import versions, write_json, write_run
+from mitosight.outputs import write_json, write_run
 from mitosight.recipe import Recipe
 from mitosight.regions import DataFolder, Region
-from mitosight.slide import Slide
+from mitosight.validation import Judge
 
-THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.01), 2)
+RECIPE, DONE = "recipe.json", "run.json"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training learns from: regions of the parts "train" and "val", scanners, and those with labels."""
+
+    train: list[Region]
+    val: list[Region]
+    scanners: list[str]
+    labelled: list[str]
+
+    def digest(self) -> str:
+        """SHA-256 over names, domains, mpp, annotations and parts of the regions, in their order."""
+        told = [
+            (part, r.file_name, astuple(r.domain), r.mpp, r.xy.tolist(), r.label.tolist())
+            for part, regions in (("train", self.train), ("val", self.val))
+            for r in regions
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """What a model says of the data it was made from."""
+        return {
+            "sha256": self.digest(),
+            "labelled": self.labelled,
+            "train": {"regions": len(self.train), "figures": sum(len(r.figures) for r in self.train)},
+            "val": {"regions": len(self.val), "figures": sum(len(r.figures) for r in self.val)},
+        }
 
 
 def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> Path:
     """Trains a recipe on the parts "train" and "val" of a data folder; returns the model file in `out`.
 
     `out` also gets `recipe.json`, `log.jsonl`, `state.safetensors` (for resuming; a training that is called again
-    goes on where its last epoch ended) and, at the end, `run.json`.
+    goes on where its last epoch ended) and, at the end, `run.json`; a finished training is left as it is. Nothing is
+    written before recipe, annotations and images are known to be good.
 
     Raises:
         InputError: parts, scanners or figures are missing, an image cannot be read, a loss is not finite, or `out`
             holds another training.
     """
     rank, processes = process()
-    settings = recipe.training
-    regions = data.part("train")
-    scanners = list(settings.scanners) or sorted({r.domain.scanner for r in regions})
-    labelled = list(settings.labelled_scanners) or [s for s in scanners if _annotated(regions, s)]
-    if wrong := [s for s in labelled if s not in scanners]:
-        raise InputError(None, f"labelled scanner {wrong[0]!r} is no training scanner", f"those are {scanners}")
-    if not METHODS[recipe.method].uses_unlabelled:
-        scanners = labelled
-    regions = measured(data.images, [r for r in regions if r.domain.scanner in scanners])
-    validation = measured(data.images, [r for r in data.part("val") if r.domain.scanner in scanners])
-    torch.manual_seed(settings.seed)
-    detector = create(recipe.method, scanners, recipe.detector)
-    source = _source(recipe, detector, data.images, regions, scanners, labelled)
-    judge = _Judge(recipe, data.images, validation, scanners, labelled, out, device)
-    _claim(recipe, out)
+    material = gather(recipe, data)
+    torch.manual_seed(recipe.training.seed)
+    detector = create(recipe.method, material.scanners, recipe.detector)
+    claim = {**recipe.to_json(), "data_sha256": material.digest()}
+    if _finished(out, claim):
+        if rank == 0:
+            print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
+        return out / checkpoint.FILE
+    source, judge = _checked(recipe, data.images, material, detector, out, device)
+    if rank == 0:
+        write_json(out / RECIPE, claim)
     log = RunLog(out, quiet=rank > 0)
     started = time.time()
-    log.say(
-        f"{recipe.method} on {', '.join(scanners)}; labelled: {', '.join(labelled)}; {device}, {processes} process(es)"
-    )
-    for line in detector.prepare(source):
-        log.say(line)
-    detector.to(device).to(memory_format=torch.channels_last)
-    fit(
-        detector,
-        source,
-        recipe.optimisation,
-        log,
-        seed=settings.seed,
-        workers=settings.workers,
-        after_epoch=lambda epoch: judge(detector, epoch) if rank == 0 else {},
-    )
-    if rank == 0:
-        best = judge.best
+    try:
         log.say(
-            f"kept epoch {best['epoch']}: aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
+            f"{recipe.method} on {', '.join(material.scanners)}; labelled: {', '.join(material.labelled)}; "
+            f"{device}, {processes} process(es)"
         )
-        seconds = round(time.time() - started, 1)
-        write_run(out, recipe=recipe.to_json(), device=str(device), seconds=seconds, validation=best)
-    log.close()
-    if processes > 1:
-        torch.distributed.destroy_process_group()
+        for line in detector.prepare(source):
+            log.say(line)
+        detector.to(device).to(memory_format=torch.channels_last)
+        fit(
+            detector,
+            source,
+            recipe.optimisation,
+            log,
+            seed=recipe.training.seed,
+            workers=recipe.training.workers,
+            after_epoch=lambda epoch: judge(detector, epoch) if rank == 0 else {},
+        )
+        if rank == 0:
+            best = judge.best
+            log.say(
+                f"kept epoch {best['epoch']}: aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
+            )
+            seconds = round(time.time() - started, 1)
+            write_run(out, recipe=recipe.to_json(), device=str(device), seconds=seconds, validation=best)
+    finally:
+        log.close()
+        if processes > 1:
+            torch.distributed.destroy_process_group()
     return out / checkpoint.FILE
 
 
-class _Judge:
-    """Validates after an epoch and keeps the best detector, with its threshold, in `out`."""
+def gather(recipe: Recipe, data: DataFolder) -> Material:
+    """The regions that a recipe learns from and is judged by.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        images: Path,
-        regions: Sequence[Region],
-        scanners: Sequence[str],
-        labelled: Sequence[str],
-        out: Path,
-        device: torch.device,
-    ) -> None:
-        self.recipe, self.images, self.out, self.device = recipe, images, out, device
-        self.scanners = scanners
-        self.regions = [r for r in regions if r.domain.scanner in labelled]
-        if not any(len(r.figures) for r in self.regions):
-            raise InputError(
-                None, "the part 'val' holds no mitotic figure of a labelled scanner", "a threshold needs some"
-            )
-        self.every = list(regions)
-        self.labelled = labelled
-        file = out / checkpoint.FILE
-        self.best: dict[str, Any] = checkpoint.read_header(file)["provenance"]["validation"] if file.is_file() else {}
-
-    def __call__(self, detector: Detector, epoch: int) -> dict[str, Any]:
-        settings, epochs = self.recipe.training, self.recipe.optimisation.epochs
-        if (epoch + 1) % settings.validate_every and epoch + 1 != epochs:
-            return {}
-        detections = self._detect(detector)
-        report = evaluate(detections, self.regions, threshold=0.0, bootstrap=0, by_image=False)
-        by_scanner = {name: group.aucpr for name, group in report.by_scanner.items() if group.aucpr is not None}
-        aucpr = float(np.mean(list(by_scanner.values())))
-        losses, tiles = self._losses(detector)
-        threshold, f1 = _operating_point(report)
-        facts = {
-            "epoch": epoch + 1,
-            "selection": detector.selection(aucpr, losses, tiles),
-            "aucpr": aucpr,
-            "f1": f1,
-            "threshold": threshold,
-            "aucpr_by_scanner": by_scanner,
-            "losses": losses,
-        }
-        if not self.best or facts["selection"] > self.best["selection"]:
-            self.best = facts
-            detector.threshold = threshold
-            recipe = self.recipe
-            every = {**arguments(recipe.method), **recipe.detector}  # defaults too: they may change, the model must not
-            provenance = {"recipe": recipe.to_json(), "validation": facts, "versions": versions()}
-            checkpoint.save(self.out, detector, recipe.method, every, provenance)
-        return {k: v for k, v in facts.items() if k not in ("epoch", "losses")}
-
-    def _detect(self, detector: Detector) -> dict[str, Detections]:
-        found = {}
-        for region in self.regions:
-            with Slide(self.images / region.file_name, table_mpp=region.mpp) as slide:
-                bf16 = self.recipe.optimisation.precision == "bf16"
-                found[region.file_name] = inference.detect(slide, detector, bf16=bf16)
-        return found
-
-    def _losses(self, detector: Detector) -> tuple[dict[str, float], int]:
-        """Loss terms averaged over validation batches of the scanners that the validation part holds."""
-        present = [s for s in self.scanners if any(r.domain.scanner == s for r in self.every)]
-        source = _source(self.recipe, detector, self.images, self.every, present, self.labelled, validation=True)
-        sums: dict[str, float] = {}
-        detector.eval()
-        with torch.inference_mode():
-            for index in range(len(source)):
-                batch = source[index].to(self.device)
-                batch.domain = torch.tensor([self.scanners.index(present[d]) for d in batch.domain.tolist()]).to(
-                    self.device
-                )
-                for name, value in detector.losses(batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) / len(source)
-        return sums, self.recipe.training.tiles_per_scanner * len(present)
-
-
-def _source(
-    recipe: Recipe,
-    detector: Detector,
-    images: Path,
-    regions: Sequence[Region],
-    scanners: Sequence[str],
-    labelled: Sequence[str],
-    validation: bool = False,
-) -> TileSource:
-    settings, steps = recipe.training, recipe.optimisation
-    tile_px = settings.crop_px or detector.tile_px
-    if tile_px < detector.least_tile_px:
-        raise UsageError(
-            None, f"training tiles of {tile_px} px", f"{recipe.method} needs {detector.least_tile_px} px or more"
+    Raises:
+        InputError: the split lacks a part, a scanner is not there, or a part holds no figure of a labelled scanner.
+    """
+    settings = recipe.training
+    parts = {name: data.part(name) for name in ("train", "val")}
+    there = sorted({r.domain.scanner for r in parts["train"]})
+    scanners = list(settings.scanners) or there
+    labelled = list(settings.labelled_scanners) or [s for s in scanners if _annotated(parts["train"], s)]
+    if wrong := [s for s in scanners if s not in there]:
+        raise InputError(None, f"no training region of scanner {wrong[0]!r}", f"there are those of {', '.join(there)}")
+    if wrong := [s for s in labelled if s not in scanners]:
+        raise InputError(
+            None, f"labelled scanner {wrong[0]!r} is no training scanner", f"those are {', '.join(scanners)}"
         )
-    return TileSource(
-        images,
-        regions,
-        scanners,
-        labelled,
-        tile_px=tile_px,
-        mpp=detector.mpp,
-        mpp_tolerance=detector.mpp_tolerance,
-        tiles_per_scanner=settings.tiles_per_scanner,
-        near_figure=settings.near_figure,
-        near=settings.near,
-        seed=settings.seed + (1_000_000 if validation else 0),
-        augment=None if validation else detector.augmentation,
-        length=settings.validation_batches if validation else steps.epochs * steps.steps_per_epoch * process()[1],
-    )
-
-
-def _operating_point(report: Report) -> tuple[float, float]:
-    """Threshold of the highest F1 averaged over scanners with figures, and that F1; the middle one of equals."""
-    curves = [group.curve for group in report.by_scanner.values() if group.curve is not None and group.curve.figures]
-    mean = np.mean([curve.f1_at(THRESHOLDS) for curve in curves], axis=0)
-    best = np.flatnonzero(mean >= mean.max() - 1e-12)
-    middle = best[len(best) // 2]
-    return float(THRESHOLDS[middle]), float(mean[middle])
+    for name, regions in parts.items():
+        if not any(len(r.figures) for r in regions if r.domain.scanner in labelled):
+            raise InputError(
+                None,
+                f"the part {name!r} of the split holds no mitotic figure of {', '.join(labelled) or 'any scanner'}",
+                "training and validation need annotated figures",
+            )
+    if not METHODS[recipe.method].uses_unlabelled:
+        scanners = labelled
+    train, val = ([r for r in regions if r.domain.scanner in scanners] for regions in parts.values())
+    return Material(train, val, scanners, labelled)
 
 
 def _annotated(regions: Sequence[Region], scanner: str) -> bool:
     return any(len(r.label) for r in regions if r.domain.scanner == scanner)
 
 
-def _claim(recipe: Recipe, out: Path) -> None:
-    """Makes `out` the folder of this training; refuses one that holds another."""
-    file = out / "recipe.json"
-    wanted = json.loads(json.dumps(recipe.to_json()))
-    if file.is_file():
-        if json.loads(file.read_text(encoding="utf-8")) != wanted:
-            raise InputError(out, "holds the training of another recipe", "choose another --out or remove it")
-        return
-    write_json(file, wanted)
+def _checked(
+    recipe: Recipe, images: Path, material: Material, detector: Detector, out: Path, device: torch.device
+) -> tuple[TileSource, Judge]:
+    """Where tiles are drawn from, and what validates; every image was opened."""
+    side_px = recipe.training.crop_px or detector.tile_px
+    if side_px < detector.least_tile_px:
+        raise UsageError(
+            None, f"training tiles of {side_px} px", f"{recipe.method} needs {detector.least_tile_px} px or more"
+        )
+    train, val = measured(images, material.train), measured(images, material.val)
+    searched = [r for r in val if r.domain.scanner in material.labelled]
+    check_sizes(images, searched, detector.tile_px, detector.mpp, detector.mpp_tolerance)
+    steps = recipe.optimisation
+    source = TileSource(
+        images,
+        train,
+        material.scanners,
+        material.labelled,
+        tile_px=side_px,
+        mpp=detector.mpp,
+        mpp_tolerance=detector.mpp_tolerance,
+        tiles_per_scanner=recipe.training.tiles_per_scanner,
+        near_figure=recipe.training.near_figure,
+        near=recipe.training.near,
+        seed=recipe.training.seed,
+        augment=detector.augmentation,
+        length=steps.epochs * steps.steps_per_epoch * process()[1],
+    )
+    present = [s for s in material.scanners if any(r.domain.scanner == s for r in val)]
+    seen = replace(
+        source,
+        regions=val,
+        scanners=present,
+        seed=recipe.training.seed + 1_000_000,
+        augment=None,
+        length=recipe.training.validation_batches,
+    )
+    return source, Judge(recipe, seen, out, device, material.facts())
+
+
+def _finished(out: Path, claim: dict[str, Any]) -> bool:
+    """Whether `out` holds this training, finished; refuses a folder that holds another."""
+    file = out / RECIPE
+    if not file.is_file():
+        if there := [name for name in (checkpoint.FILE, STATE) if (out / name).exists()]:
+            raise InputError(out, f"holds {there[0]} without {RECIPE}", "choose another --out")
+        return False
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        differing = [key for key, value in json.loads(json.dumps(claim)).items() if found.get(key) != value]
+    except (OSError, ValueError, AttributeError):
+        raise InputError(file, "is no recipe of mitosight train", "choose another --out") from None
+    if differing:
+        what = "this recipe on other data" if differing == ["data_sha256"] else "another recipe"
+        raise InputError(out, f"holds a training of {what} ({', '.join(differing)} differ)", "choose another --out")
+    return (out / DONE).is_file() and (out / checkpoint.FILE).is_file()

@@ -5,7 +5,9 @@ No module here imports torch, scipy or an image library at its top: `--help` ans
 
 from __future__ import annotations
 
+import errno
 import sys
+from typing import Any
 
 import typer
 
@@ -20,7 +22,19 @@ from mitosight.cli.phantom import phantom
 from mitosight.cli.train import train
 from mitosight.errors import InputError
 
+
+class _Commands(typer.core.TyperGroup):
+    """Says that it was interrupted, where typer itself ends without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(_interrupted()) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="mitosight",
     help="Mitotic figures in H&E images, on scanners the detector never saw. Research use only.",
     no_args_is_help=True,
@@ -60,6 +74,16 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"mitosight: error: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"mitosight: error: {where}{error.strerror}; free space or choose another place", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("mitosight: interrupted", err=True)
-        sys.exit(130)
+        sys.exit(_interrupted())
+
+
+def _interrupted() -> int:
+    typer.echo("mitosight: interrupted", err=True)
+    return 130

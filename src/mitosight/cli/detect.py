@@ -15,7 +15,7 @@ def detect(
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what the files say."),
     domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),
     threshold: float = typer.Option(None, help="Score from which a point is a mitotic figure; default the model's."),
-    tile_px: int = typer.Option(None, min=64, help="Side of the tiles; default the model's."),
+    tile_px: int = typer.Option(None, min=128, help="Side of the tiles; default the model's."),
     batch: int = typer.Option(4, min=1, help="Tiles at a time."),
     bf16: bool = typer.Option(
         False, "--bf16", help="Half precision: faster on newer processors, scores differ a little."
@@ -23,14 +23,14 @@ def detect(
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
 ) -> None:
     """Find the mitotic figures of slides. Research use only."""
-    from mitosight import checkpoint, cohort, regions
+    from mitosight import checkpoint, cohort, modelfile, regions
     from mitosight.device import choose
 
     found = cohort.find_slides(slides)
     table = regions.read_mpp(domains) if domains is not None else None
-    file = model / checkpoint.FILE if model.is_dir() else model
-    detector = checkpoint.load(file).to(choose(device))
     settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16)
+    file = modelfile.locate(model)
+    detector = checkpoint.load(file).to(choose(device))
     rows = cohort.detect_slides(found, file, detector, out, settings, _Bar(len(found)))
     for path, row in zip(found, rows, strict=True):
         told = f"{row.figures} mitotic figures in {row.area_mm2} mm²" if row.status == cohort.OK else row.message

@@ -1,4 +1,4 @@
-"""`mitosight info`: what a data folder, an annotation file or a slide is."""
+"""`mitosight info`: what a data folder, an annotation file, a slide or a model is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Path = typer.Argument(..., help="Data folder, annotation file, or slide."),
+    path: Path = typer.Argument(..., help="Data folder, annotation file, slide or model."),
     annotations: Path | None = typer.Option(None, help="Annotations of a data folder; else annotations.json in it."),
     domains: Path | None = typer.Option(None, help="Scanners, slides and mpp; else domains.csv in the folder."),
     split: Path | None = typer.Option(None, help="Parts of a data folder; else split.json in it."),
@@ -26,13 +26,16 @@ def info(
     mpp: float | None = typer.Option(None, help="µm per pixel of a slide, before all other sources."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show the regions, figures, hard negatives and mm² of annotated data, or the size and mpp of a slide."""
+    """Show the regions, figures and mm² of annotated data, the size and mpp of a slide, or what a model is."""
+    from mitosight import modelfile
     from mitosight.errors import InputError
     from mitosight.regions import formats
 
     if not path.exists():
-        raise InputError(path, "does not exist", "expected a data folder, an annotation file or a slide")
-    if path.is_dir() and not from_format:
+        raise InputError(path, "does not exist", "expected a data folder, an annotation file, a slide or a model")
+    if modelfile.locate(path).suffix == ".safetensors" and modelfile.locate(path).exists():
+        _model(path, as_json)
+    elif path.is_dir() and not from_format:
         _data_folder(path, annotations, domains, split, images, as_json)
     elif from_format or formats.is_annotation(path):
         _annotation_file(path, from_format, domains, as_json)
@@ -130,3 +133,25 @@ def _slide(path: Path, mpp: float | None, domains: Path | None, as_json: bool) -
         typer.echo(f"levels: {len(slide.level_downsamples)} (downsamples {downsamples})")
         area_mm2 = slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
         typer.echo(f"mpp: {slide.mpp:g} µm per px, from {slide.mpp_source}; {area_mm2:.3f} mm²")
+
+
+def _model(path: Path, as_json: bool) -> None:
+    from mitosight import modelfile
+
+    header = modelfile.read_header(path)
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), **header}, indent=1))
+        return
+    made, given = header["provenance"], header["arguments"]
+    typer.echo(f"{modelfile.locate(path)}: {header['method']}, by mitosight {header['mitosight']}")
+    typer.echo(f"trained on: {', '.join(header['scanners'])}")
+    if data := made.get("data"):
+        typer.echo(f"labelled: {', '.join(data['labelled'])}")
+        for part in ("train", "val"):
+            typer.echo(f"{part}: {data[part]['regions']} regions, {data[part]['figures']} mitotic figures")
+    if "mpp" in given:
+        typer.echo(f"reads: tiles of {given['tile_px']} px at {given['mpp']:g} µm per px")
+    typer.echo(f"threshold: {header['threshold']:g}")
+    if found := made.get("validation"):
+        scanners = ", ".join(f"{name} {value:.3f}" for name, value in found["aucpr_by_scanner"].items())
+        typer.echo(f"validation: epoch {found['epoch']}, F1 {found['f1']:.3f}, AUCPR {found['aucpr']:.3f} ({scanners})")

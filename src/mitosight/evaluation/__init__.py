@@ -2,7 +2,7 @@
 
 from mitosight.evaluation.matching import MANY_TO_MANY, ONE_TO_ONE, RULES, Matches, match
 from mitosight.evaluation.report import Report, Scores, Spots
-from mitosight.evaluation.scoring import RADIUS_UM, check_images, evaluate, f1_over_thresholds
+from mitosight.evaluation.scoring import RADIUS_UM, check_images, evaluate
 
 __all__ = [
     "MANY_TO_MANY",
@@ -15,6 +15,5 @@ __all__ = [
     "Spots",
     "check_images",
     "evaluate",
-    "f1_over_thresholds",
     "match",
 ]

@@ -100,14 +100,6 @@ def evaluate(  # noqa: PLR0913  the choices of an evaluation, each with the chal
     )
 
 
-def f1_over_thresholds(
-    detections: Mapping[str, Detections], regions: Sequence[Region], thresholds: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """F1 over all regions by the official rule at each of `thresholds` (t,); raises as `evaluate` does."""
-    curve = evaluate(detections, regions, bootstrap=0, by_image=False).total.curve
-    return np.zeros(len(thresholds)) if curve is None else curve.f1_at(thresholds)
-
-
 def check_images(
     detections: Mapping[str, Detections], regions: Sequence[Region], path: str | Path | None = None
 ) -> None:

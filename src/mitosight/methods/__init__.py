@@ -33,7 +33,7 @@ def checked(method: str, given: Mapping[str, Any], path: str | Path | None = Non
     Raises:
         UsageError: an argument that the method does not have (lists the valid ones), or a value of the wrong type.
     """
-    schema = _schema(method)
+    schema = _schema(method, path)
     if unknown := [key for key in given if key not in schema]:
         raise UsageError(path, f"{method} has no argument {unknown[0]!r}", f"it has {', '.join(sorted(schema))}")
     values = {}
@@ -41,7 +41,9 @@ def checked(method: str, given: Mapping[str, Any], path: str | Path | None = Non
         try:
             values[key] = TypeAdapter(schema[key][1]).validate_python(value)
         except ValidationError as error:
-            raise UsageError(path, f"{key} = {value!r}", error.errors()[0]["msg"]) from None
+            raise UsageError(
+                path, f"{key} = {value!r}", "accepted: " + error.errors()[0]["msg"].removeprefix("Input should be ")
+            ) from None
     return values
 
 
@@ -50,9 +52,9 @@ def create(method: str, scanners: Sequence[str], given: Mapping[str, Any]) -> De
     return METHODS[method](scanners=scanners, **checked(method, given))
 
 
-def _schema(method: str) -> dict[str, tuple[Any, Any]]:
+def _schema(method: str, path: str | Path | None = None) -> dict[str, tuple[Any, Any]]:
     if method not in METHODS:
-        raise UsageError(None, f"no method {method!r}", f"methods are {', '.join(METHODS)}")
+        raise UsageError(path, f"no method {method!r}", f"methods are {', '.join(METHODS)}")
     found: dict[str, tuple[Any, Any]] = {}
     for cls in METHODS[method].__mro__:
         if cls is Detector:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from mitosight.augment import Augmentation
 from mitosight.batch import Batch
 from mitosight.detections import Detections
+from mitosight.errors import UsageError
+
+LEAST_SEARCH_PX = 128  # of the tiles of a slide, which overlap by 64
 
 
 class Source(Protocol):
@@ -51,6 +54,10 @@ class Detector(nn.Module):
         augmentation: Augmentation | None,
     ) -> None:
         super().__init__()
+        if tile_px < LEAST_SEARCH_PX:
+            raise UsageError(None, f"tile_px = {tile_px}", f"expected at least {LEAST_SEARCH_PX} px")
+        if not (mpp > 0 and mpp_tolerance >= 0):
+            raise UsageError(None, f"mpp = {mpp}, mpp_tolerance = {mpp_tolerance}", "expected more than 0, at least 0")
         self.scanners = tuple(scanners)
         self.mpp = mpp
         self.mpp_tolerance = mpp_tolerance
