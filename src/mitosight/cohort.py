@@ -111,7 +111,8 @@ def detect_slides(
             checksums[key] = sha256(path) if path.is_file() else ""
         except InputError as error:
             row = Row(key, "", "", f"{time.monotonic() - started:.1f}", FAILED, str(error), "")
-            (out / f"{name}.csv").unlink(missing_ok=True)  # of an earlier run: no longer what the summary says
+            if key in rows and rows[key].detections:  # of an earlier run: the summary no longer says so
+                (out / rows[key].detections).unlink(missing_ok=True)
         else:
             detections.write(out / f"{name}.csv", {path.name: found}, threshold)
             figures = int((found.score >= threshold).sum())
