@@ -78,6 +78,22 @@ def interval_lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     return [*lines, ""]
 
 
+def ablation_table(folder: Path) -> list[str]:
+    """What the domain loss does, on the part "val", one line a setting."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("d-*.json")):
+        found.setdefault(path.stem.split("-")[1], []).append(json.loads(path.read_text()))
+    lines = ["| domain loss | mean AUCPR on val | mean F1 on val | scanner told from features |", "|---|---|---|---|"]
+    for name, runs in found.items():
+        facts = (
+            [r["validation"]["aucpr"] for r in runs],
+            [r["validation"]["f1"] for r in runs],
+            [r["probe"] for r in runs],
+        )
+        lines.append(f"| {name} | " + " | ".join(cell(values) for values in facts) + " |")
+    return [*lines, ""] if found else []
+
+
 def main() -> None:
     """Writes the tables into the page named on the command line."""
     page = Path(sys.argv[1])
@@ -92,6 +108,8 @@ def main() -> None:
         found = records(folder, experiment)
         if any(found.values()):
             lines += [title, "", *score_table(found), *fact_table(found), *interval_lines(found)]
+    if rows := ablation_table(folder):
+        lines += ["### d. How much domain loss (part val, labelled scanners)", "", *rows]
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]
