@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mitosight.batch import Batch
 from mitosight.errors import InputError
-from mitosight.regions import BOX_PX, Region
+from mitosight.regions import BOX_PX, HARD_NEGATIVE, MITOTIC_FIGURE, Region
 from mitosight.slide import Slide
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
@@ -176,12 +176,17 @@ class TileSource(Dataset[Batch]):
     def _finish(
         self, image: Tensor, xy: NDArray[np.float64], label: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Augments; keeps the annotations whose centre is inside the tile."""
+        """Augments; keeps the annotations whose centre is inside the tile, before it and after.
+
+        Beyond the tile a warp shows its mirrored border: an annotation from there would lie on nothing.
+        """
         points = torch.from_numpy(np.column_stack([xy, np.full(len(xy), BOX_PX)]).astype(np.float32))
-        kinds = torch.from_numpy(label)
-        near = ((points[:, :2] > -self.tile_px) & (points[:, :2] < 2 * self.tile_px)).all(dim=1)
-        points, kinds = points[near], kinds[near]
+        kept = self._inside(points)
+        points, kinds = points[kept], torch.from_numpy(label)[kept]
         if self.augment is not None:
             image, points = self.augment(image, points, rng)
-        inside = ((points[:, :2] >= 0) & (points[:, :2] < self.tile_px)).all(dim=1)
-        return image, points[inside & (kinds == 1)], points[inside & (kinds == 2)]
+        inside = self._inside(points)
+        return image, points[inside & (kinds == MITOTIC_FIGURE)], points[inside & (kinds == HARD_NEGATIVE)]
+
+    def _inside(self, points: Tensor) -> Tensor:
+        return ((points[:, :2] >= 0) & (points[:, :2] < self.tile_px)).all(dim=1)
