@@ -265,3 +265,10 @@ def test_published_counts_to_the_last_digit(experiment: str, rule: str, matching
         bootstrap=0,
     ).total
     assert {name: getattr(total, name) for name in expected[rule]} == expected[rule]
+
+
+def test_two_files_of_one_image_are_not_one_image(tmp_path: Path) -> None:
+    for name in ("s.csv", "s-1234abcd.csv"):
+        (tmp_path / name).write_text("file_name,x_px,y_px,score\ns.tiff,1,2,0.5\n")
+    with pytest.raises(InputError, match=r"s\.csv: holds detections of s\.tiff, as does s-1234abcd\.csv"):
+        found_points.read(tmp_path)

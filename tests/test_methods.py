@@ -1,5 +1,7 @@
 """The contract, once for each method."""
 
+import inspect
+import re
 from typing import Any
 
 import numpy as np
@@ -122,6 +124,16 @@ def test_same_seed_same_weights_and_nothing_shared(method: str) -> None:
 
 @METHOD
 def test_arguments_have_defaults_and_a_docstring_names_the_source(method: str) -> None:
-    assert all(default is not ... for default in arguments(method).values())
+    assert all(default is not inspect.Parameter.empty for default in arguments(method).values())
     assert "scanners" not in arguments(method)
-    assert METHODS[method].__doc__ and METHODS[method].title
+    assert re.search(r"(19|20)\d\d", (METHODS[method].__doc__ or "") + METHODS[method].title)
+
+
+@pytest.mark.parametrize("levels", [(3,), (4,), (4, 5), (5,)])
+def test_weights_that_no_level_needs_do_not_learn(levels: tuple[int, ...]) -> None:
+    """Several processes wait for the gradient of every weight that learns."""
+    torch.manual_seed(0)
+    detector = create("retinanet", ["one", "two"], {**SMALL["retinanet"], "levels": levels}).train()
+    torch.stack(list(detector.losses(tiles()).values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert [name for name, p in detector.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert any(not p.requires_grad for p in detector.parameters()) == (levels != (3, 4, 5))

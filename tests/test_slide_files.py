@@ -242,3 +242,16 @@ def test_an_unbelievable_png_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     assert Slide(tmp_path / "a.png").width_px == 300
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)  # an error
     assert "save it as tiled TIFF" in refusal(tmp_path / "a.png")
+
+
+def test_a_truncated_slide_of_a_scanner_is_not_taken_for_a_plain_tiff(tmp_path: Path) -> None:
+    path = tmp_path / "a.svs"
+    told = "Aperio Image Library v1\n300x220 [0,0 300x220] (64x64) JPEG/RGB Q=90|AppMag = 20|MPP = 0.5"
+    kinds = {"tile": (64, 64), "compression": "jpeg", "photometric": "rgb", "metadata": None}
+    tifffile.imwrite(path, picture(), description=told, **kinds)
+    whole = path.read_bytes()
+    with Slide(path) as slide:
+        assert (slide.reader, slide.mpp) == ("openslide", 0.5)
+    for share in (0.6, 0.9, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        assert "truncated" in refusal(path)

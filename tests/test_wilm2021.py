@@ -197,3 +197,9 @@ def test_selection_of_the_code_by_hand() -> None:
 def test_unknown_choices(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(given))}.*(positions|accepted) are"):
         make(**given)
+
+
+@pytest.mark.parametrize("form", ["paper", "code"])
+def test_without_weight_there_is_no_confusion_to_reward(form: str) -> None:
+    detector = Wilm2021(scanners=["a", "b"], domain_weight=0.0, domain_form=form, channels=8)  # type: ignore[arg-type]
+    assert detector.selection(0.5, {"domain": 0.0}, 6) == pytest.approx(0.5 + 0.1)

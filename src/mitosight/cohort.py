@@ -89,6 +89,8 @@ def detect_slides(
     threshold = detector.threshold if settings.threshold is None else settings.threshold
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "--out names a folder")
+    if (out / "recipe.json").exists():
+        raise UsageError(out, "holds a training", "choose another --out: results would overwrite its records")
     rows = _read_summary(out / "summary.csv")
     mine: list[Row] = []
     checksums: dict[str, str] = {}

@@ -102,12 +102,19 @@ def read(path: str | Path) -> dict[str, Detections]:
     In a folder, `summary.csv` is passed over. Further columns are ignored.
 
     Raises:
-        InputError: the file is missing or empty, lacks a column, or holds what is no number; names file and line.
+        InputError: the file is missing or empty, lacks a column, or holds what is no number (names file and line);
+            two files of a folder hold detections of one image name.
     """
     rows: dict[str, list[tuple[float, float, float]]] = {}
+    source: dict[str, Path] = {}
     for file in _files(Path(path)):
         for line, row in _rows(file):
-            rows.setdefault(row["file_name"], []).append(_point(file, line, row))
+            name = row["file_name"]
+            if source.setdefault(name, file) != file:
+                raise InputError(
+                    file, f"holds detections of {name}, as does {source[name].name}", "score slides of one name apart"
+                )
+            rows.setdefault(name, []).append(_point(file, line, row))
     return {name: Detections(np.array(r)[:, :2], np.array(r)[:, 2]) for name, r in rows.items()}
 
 
@@ -160,6 +167,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream)
+            if table.fieldnames is None:
+                raise InputError(path, "is empty", f"expected a CSV with {', '.join(COLUMNS)}")
             missing = [c for c in COLUMNS if c not in (table.fieldnames or ())]
             if missing:
                 raise InputError(path, f"lacks the column {', '.join(missing)}", f"expected {', '.join(COLUMNS)}")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
@@ -26,6 +27,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 STATE = "state.safetensors"
+VALIDATION = timedelta(hours=6)  # the first process validates while the others wait for it
 
 
 class Learner(Protocol):
@@ -116,7 +118,8 @@ def process() -> tuple[int, int]:
     """Rank of this process and number of processes; starts the process group under `torchrun`."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, timeout=VALIDATION)
     return int(os.environ.get("RANK", "0")), processes
 
 

@@ -78,16 +78,17 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
     source, judge = _checked(recipe, data.images, material, detector, out, device)
+    started = time.time()
+    prepared = detector.prepare(source)
     if rank == 0:
         write_json(out / RECIPE, claim)
     log = RunLog(out, quiet=rank > 0)
-    started = time.time()
     try:
         log.say(
             f"{recipe.method} on {', '.join(material.scanners)}; labelled: {', '.join(material.labelled)}; "
             f"{device}, {processes} process(es)"
         )
-        for line in detector.prepare(source):
+        for line in prepared:
             log.say(line)
         detector.to(device).to(memory_format=torch.channels_last)
         fit(
@@ -190,6 +191,10 @@ def _checked(
 def _finished(out: Path, claim: dict[str, Any]) -> bool:
     """Whether `out` holds this training, finished; refuses a folder that holds another."""
     file = out / RECIPE
+    if out.exists() and not out.is_dir():
+        raise UsageError(out, "is a file", "--out names a folder")
+    if (out / "summary.csv").exists():
+        raise UsageError(out, "holds results of mitosight detect", "choose another --out")
     if not file.is_file():
         if there := [name for name in (checkpoint.FILE, STATE) if (out / name).exists()]:
             raise InputError(out, f"holds {there[0]} without {RECIPE}", "choose another --out")

@@ -64,10 +64,9 @@ class Judge:
 
     def _detect(self, detector: Detector) -> dict[str, Detections]:
         found = {}
-        bf16 = self.recipe.optimisation.precision == "bf16"
         for region in self.regions:
             with Slide(self.source.images / region.file_name, table_mpp=region.mpp) as slide:
-                found[region.file_name] = inference.detect(slide, detector, bf16=bf16)
+                found[region.file_name] = inference.detect(slide, detector)
         return found
 
     def _losses(self, detector: Detector) -> dict[str, float]:

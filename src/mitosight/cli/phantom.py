@@ -32,6 +32,8 @@ def phantom(
         return
     if out is None:
         raise UsageError(None, "no folder to write to", "give OUT, or --list")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(out, "is there already and not empty", "give a new folder")
     scanners = list(phantoms.SCANNERS) if scanner == ["all"] else scanner
     size = _size_um([phantoms.scanner_named(name).mpp for name in scanners], size_um, width_px, height_px)
     own = {name: seed + i * regions * own_tissue for i, name in enumerate(scanners)}

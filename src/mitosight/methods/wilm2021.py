@@ -109,9 +109,9 @@ class Wilm2021(RetinaNet):
         return aucpr + self.confusion_weight * min(1.0, confusion)
 
     def confusion(self, domain_loss: float, tiles: int) -> float:
-        """The domain loss of `losses` as a share of what discriminators that know nothing have; 1 for one scanner."""
+        """The domain loss of `losses` as a share of what knows nothing has; 1 without an adversary."""
         domains = len(self.scanners)
-        if domains < 2 or not self.discriminators:
+        if domains < 2 or not self.discriminators or not self.domain_weight:
             return 1.0
         chance = float((1 - 1 / domains) ** self.domain_gamma) * math.log(domains) * len(self.discriminators)
         scale = domains if self.domain_form == "paper" else 0.25 / tiles

@@ -71,6 +71,8 @@ def open_reader(path: Path) -> Reader:
     from mitosight.slide.tifffile_reader import TifffileReader
 
     plain = TifffileReader(path)  # also for the tiled TIFF of OpenSlide, which would turn 16 bit and grey into RGB
+    if found is None and plain.is_vendor:  # OpenSlide knows these formats when they are whole
+        raise InputError(path, "is a truncated or damaged slide", "copy the file again")
     if found is None or plain.is_ome:
         return plain
     try:

@@ -53,6 +53,7 @@ class TifffileReader:
                 self._pages = [level.keyframe for level in file.series[0].levels]
                 self._decoders = [_decoder(page) for page in self._pages]  # made while the file is open
                 self.is_ome: bool = file.is_ome
+                self.is_vendor: bool = file.is_svs or file.is_ndpi or file.is_scn or file.is_bif
                 self.resolution = _ome_resolution(file) or _tag_resolution(file)
             for page in self._pages:
                 self._check(page)

@@ -79,6 +79,9 @@ class Pyramid(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        for i, level in enumerate(STRIDES):  # what no level asked for passes through learns nothing
+            self.fpn.inner_blocks[i].requires_grad_(level >= min(levels))
+            self.fpn.layer_blocks[i].requires_grad_(level in levels)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Returns one map for each level, finest first."""
