@@ -141,3 +141,13 @@ def test_a_key_of_two_tables_needs_its_table(file: Path, monkeypatch: pytest.Mon
 def test_a_recipe_written_as_json_is_read_back(file: Path) -> None:
     found = recipe.load(str(file), ["epochs=3", "discriminators=['c4']"])
     assert recipe.parse(found.to_json()) == found
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["channels=0", "anchor_scales=[]", "anchor_scales=[-1.0]", "head_convs=-1", "class_bias=nan", "most_per_tile=0",
+     "score_floor=1.5", "mpp=100", "domain_dropout=2", "domain_weight=-1"],
+)  # fmt: skip
+def test_impossible_values_of_a_detector(setting: str) -> None:
+    with pytest.raises(UsageError, match=setting.split("=")[0]):
+        recipe.load("wilm2021", [setting])

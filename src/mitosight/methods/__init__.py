@@ -59,7 +59,7 @@ def _schema(method: str, path: str | Path | None = None) -> dict[str, tuple[Any,
     for cls in METHODS[method].__mro__:
         if cls is Detector:
             break
-        hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+        hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
         for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "scanners":
                 found.setdefault(name, (parameter.default, hints[name]))

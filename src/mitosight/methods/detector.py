@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from mitosight.augment import Augmentation
@@ -13,6 +14,12 @@ from mitosight.detections import Detections
 from mitosight.errors import UsageError
 
 LEAST_SEARCH_PX = 128  # of the tiles of a slide, which overlap by 64
+
+
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Source(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
@@ -14,7 +15,7 @@ from mitosight.augment import Augmentation
 from mitosight.batch import Batch
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
-from mitosight.methods.detector import Detector, Source
+from mitosight.methods.detector import Amount, Count, Detector, Share, Size, Source
 from mitosight.methods.parts import boxes
 from mitosight.methods.parts.trunk import STRIDES, ConvHead, Pyramid, Trunk, normalise, statistics
 
@@ -44,28 +45,28 @@ class RetinaNet(Detector):
         self,
         *,
         scanners: Sequence[str] = (),
-        mpp: float = 0.25,
-        mpp_tolerance: float = 0.1,
-        tile_px: int = 512,
+        mpp: Annotated[float, Field(ge=0.05, le=10)] = 0.25,
+        mpp_tolerance: Share = 0.1,
+        tile_px: Count = 512,
         augment: bool = True,
         depth: int = 18,
         weights: str = "imagenet",
         normalise: Normalise = "batch",
-        channels: int = 128,
+        channels: Count = 128,
         levels: Sequence[int] = (3, 4, 5),
-        anchor_scales: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
-        anchor_ratios: Sequence[float] = (1.0,),
-        anchor_base: float = 4.0,
-        head_convs: int = 3,
-        class_bias: float = -4.0,
-        positive_iou: float = 0.5,
-        negative_iou: float = 0.4,
+        anchor_scales: Annotated[Sequence[Size], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0),
+        anchor_ratios: Annotated[Sequence[Size], Field(min_length=1)] = (1.0,),
+        anchor_base: Size = 4.0,
+        head_convs: Annotated[int, Field(ge=0)] = 3,
+        class_bias: Annotated[float, Field(allow_inf_nan=False)] = -4.0,
+        positive_iou: Share = 0.5,
+        negative_iou: Share = 0.4,
         force_match: bool = False,
-        focal_alpha: float = 0.75,
-        focal_gamma: float = 2.0,
-        score_floor: float = 0.05,
-        nms_iou: float = 0.4,
-        most_per_tile: int = 300,
+        focal_alpha: Share = 0.75,
+        focal_gamma: Amount = 2.0,
+        score_floor: Share = 0.05,
+        nms_iou: Share = 0.4,
+        most_per_tile: Count = 300,
     ) -> None:
         super().__init__(
             scanners=scanners,
@@ -77,10 +78,12 @@ class RetinaNet(Detector):
         unknown = set(levels) - set(STRIDES)
         if unknown or not levels:
             raise UsageError(None, f"levels = {list(levels)}", f"pyramid levels are {list(STRIDES)}")
+        if positive_iou < negative_iou:
+            raise UsageError(None, f"positive_iou = {positive_iou}", f"expected {negative_iou} (negative_iou) or more")
         if normalise not in ("batch", "midog", "none"):
             raise UsageError(None, f"normalise = {normalise!r}", "accepted are batch, midog, none")
         self.weights, self.normalise = weights, normalise
-        self.levels = tuple(sorted(levels))
+        self.levels = tuple(sorted(set(levels)))
         self.sides_px = {level: [anchor_base * STRIDES[level] * s for s in anchor_scales] for level in self.levels}
         self.anchor_ratios = tuple(anchor_ratios)
         self.positive_iou, self.negative_iou, self.force_match = positive_iou, negative_iou, force_match

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
+from mitosight.methods.detector import Amount, Share
 from mitosight.methods.parts.domain import (
     LEAST_CELLS,
     DomainDiscriminator,
@@ -53,12 +54,12 @@ class Wilm2021(RetinaNet):
         self,
         *,
         domain_form: Form = "paper",
-        domain_weight: float = 1.0,
-        domain_gamma: float = 2.0,
-        domain_dropout: float = 0.5,
+        domain_weight: Amount = 1.0,
+        domain_gamma: Amount = 2.0,
+        domain_dropout: Share = 0.5,
         discriminators: tuple[str, ...] = ("c5",),
         selection_form: Form = "paper",
-        confusion_weight: float = 0.1,
+        confusion_weight: Amount = 0.1,
         **detector: Any,
     ) -> None:
         super().__init__(**detector)
