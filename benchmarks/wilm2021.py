@@ -69,7 +69,6 @@ def ablation(seeds: list[int]) -> list[Run]:
     forms = {
         "weight1": ("domain_weight=1",),
         "weight0.1": ("domain_weight=0.1",),
-        "weight0.01": ("domain_weight=0.01",),
         "weight0": ("domain_weight=0",),
         "code": ("domain_form=code", "domain_weight=1"),
     }

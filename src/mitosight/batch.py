@@ -38,3 +38,14 @@ class Batch:
             self.domain.to(device),
             self.labelled.to(device),
         )
+
+    def only(self, chosen: Tensor) -> Batch:
+        """The tiles where `chosen` (N,) bool is True."""
+        index = chosen.nonzero()[:, 0].tolist()
+        return Batch(
+            self.images[chosen],
+            [self.figures[i] for i in index],
+            [self.hard_negatives[i] for i in index],
+            self.domain[chosen],
+            self.labelled[chosen],
+        )

@@ -168,8 +168,8 @@ class RetinaNet(Detector):
         logits, codes, anchors = [], [], []
         for level, classes, box in zip(self.levels, maps[::2], maps[1::2], strict=True):
             n, per_cell, rows, columns = classes.shape
-            logits.append(classes.permute(0, 2, 3, 1).reshape(n, -1))
-            codes.append(box.reshape(n, per_cell, 4, rows, columns).permute(0, 3, 4, 1, 2).reshape(n, -1, 4))
+            logits.append(classes.permute(0, 2, 3, 1).flatten(1))
+            codes.append(box.reshape(n, per_cell, 4, rows, columns).permute(0, 3, 4, 1, 2).flatten(1, 3))
             grid = boxes.level_anchors(rows, columns, STRIDES[level], self.sides_px[level], self.anchor_ratios)
             anchors.append(grid.to(classes.device))
         return torch.cat(logits, dim=1).float(), torch.cat(codes, dim=1).float(), torch.cat(anchors)
