@@ -199,6 +199,20 @@ def test_wrong_folders(tmp_path: Path, model: Path, mitosight: Run) -> None:
         assert (tmp_path / "old" / "summary.csv").read_text(encoding="latin-1") == text
 
 
+def test_results_of_two_models_do_not_mix(tmp_path: Path, model: Path, mitosight: Run) -> None:
+    path, out = slide(tmp_path / "a.tiff"), tmp_path / "out"
+    assert mitosight("detect", path, "--model", model, "--out", out)[0] == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    other = checkpoint.save(tmp_path / "other", create("retinanet", ["one"], SMALL), "retinanet", SMALL, {})
+    status, _, line = mitosight("detect", path, "--model", other, "--out", out)
+    assert status == 1 and line == f"mitosight: error: {out}: holds what another model found; choose another --out\n"
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert mitosight("detect", path, "--model", model, "--out", out)[0] == 0
+    (out / "run.json").write_text("[]")
+    status, _, line = mitosight("detect", path, "--model", model, "--out", out)
+    assert status == 1 and "run.json: is no record of mitosight detect" in line
+
+
 def test_slides_are_each_found_once(tmp_path: Path) -> None:
     a, b = slide(tmp_path / "in" / "a.tiff"), slide(tmp_path / "in" / "B.TIFF")
     gone = tmp_path / "gone.svs"
@@ -231,7 +245,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, model: Path) ->
     assert done.stderr == (
         f"mitosight: error: {out / 'b.csv'}: cannot be written (File too large); free space or choose another place\n"
     )
-    assert sorted(p.name for p in out.iterdir()) == ["a.csv", "summary.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.csv", "run.json", "summary.csv"]
     assert [row["status"] for row in summary(out)] == ["ok"]
     assert len(detections.read(out)["a.tiff"]) == 3
 
@@ -251,4 +265,4 @@ def test_interrupted_between_slides(
     status, _, told = mitosight("detect", *slides, "--model", model, "--out", out)
     assert (status, told) == (130, "mitosight: interrupted\n")
     assert [row["slide"] for row in summary(out)] == [str(slides[0])]
-    assert sorted(p.name for p in out.iterdir()) == ["a.csv", "summary.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.csv", "run.json", "summary.csv"]

@@ -41,6 +41,11 @@ def test_says_what_it_read_wrote_and_left_out(source, tmp_path):
     assert [r.file_name for r in regions.read(tmp_path / "out.csv")] == ["a.tiff", "b.tiff"]
 
 
+def test_a_data_folder_stands_for_its_annotations(drawn, tmp_path):
+    result = convert(drawn, tmp_path / "out.json")
+    assert result.stdout.startswith(f"read  {drawn / 'annotations.json'} (midog): 6 images, 36 mitotic figures")
+
+
 def test_hard_negatives_are_dropped_only_when_asked(source, tmp_path):
     with pytest.raises(InputError, match="1 would be lost"):
         convert(source, tmp_path / "t", "--to", "tupac")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -77,6 +78,18 @@ def test_resumed_weights_equal_unbroken_ones(tmp_path: Path, optimiser: str) -> 
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_a_resumed_training_counts_the_time_of_all_sessions(tmp_path: Path) -> None:
+    import json
+
+    run(Brightness(), tmp_path, stop_after=1)
+    state = tmp_path / "state.safetensors"
+    save_file(load_file(state), state, metadata={"step": "4", "seconds": "1000"})
+    run(Brightness(), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines if "loss" in line]
+    assert seconds[0] < 500 and all(1000 < s < 1500 for s in seconds[-8:])
+
+
 def test_progress_is_set_once_an_epoch(tmp_path: Path) -> None:
     module = run(Brightness(), tmp_path)
     assert module.seen == pytest.approx([1 / 3] * 4 + [2 / 3] * 4 + [1.0] * 4)  # type: ignore[arg-type]
@@ -96,7 +109,8 @@ def test_loss_falls_and_is_logged(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_stops_with_the_batch_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"step 6 \(batch 5\) is not finite: error nan"):
         run(Brightness(broken_at=6), tmp_path)
-    assert load_state(tmp_path / "state.safetensors", Brightness(), torch.optim.AdamW([torch.zeros(1)])) == 4
+    state = tmp_path / "state.safetensors"
+    assert load_state(state, Brightness(), torch.optim.AdamW([torch.zeros(1)]))[0] == 4
 
 
 def test_damaged_state_is_named(tmp_path: Path) -> None:

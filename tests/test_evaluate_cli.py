@@ -58,7 +58,7 @@ def test_scores_a_data_folder(
     assert counts(scored(out)) == (24, 6, 12)
     printed = capsys.readouterr().out
     assert "grey" in printed and "pink" in printed and "0.727" in printed
-    assert "score >= 0.9" not in printed and "score >= 0.7 count" in printed
+    assert "score >= 0.9" not in printed and "labelled mitotic figure count (score >= 0.7)" in printed
 
 
 def test_threshold_and_part_can_be_chosen(

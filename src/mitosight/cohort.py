@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -12,9 +13,9 @@ from pathlib import Path
 from mitosight import checkpoint, detections, inference
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
+from mitosight.mpp import ACCEPTED_MPP, possible
 from mitosight.outputs import sha256, write_csv, write_run
 from mitosight.slide import SUFFIXES, Slide
-from mitosight.slide.resolution import HIGHEST_MPP, LOWEST_MPP, possible
 
 OK, FAILED = "ok", "failed"
 
@@ -49,7 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not possible(self.mpp):
-            raise UsageError(None, f"--mpp is {self.mpp:g}", f"expected {LOWEST_MPP:g} to {HIGHEST_MPP:g} µm per px")
+            raise UsageError(None, f"--mpp is {self.mpp:g}", ACCEPTED_MPP)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(None, f"--threshold is {self.threshold:g}", "scores go from 0 to 1")
 
@@ -82,9 +83,13 @@ def detect_slides(
 ) -> list[Row]:
     """Detects on each slide; a bad one becomes a row that says why, and the others are done.
 
-    Writes `NAME.csv` for each slide and, after each, `summary.csv`; `run.json` at the end. Rows of other slides that
-    an earlier run left in `out` are kept. NAME is the file's stem; where two slides share it, eight digits of the
-    hash of the slide's path are added. Returns the rows of `slides`.
+    Writes `NAME.csv` for each slide and, after each, `summary.csv` and `run.json`. Rows of other slides that an
+    earlier run of the same model left in `out` are kept. NAME is the file's stem; where two slides share it, eight
+    digits of the hash of the slide's path are added. Returns the rows of `slides`.
+
+    Raises:
+        UsageError: `out` is a file or holds a training.
+        InputError: `out` holds results of another model.
     """
     threshold = detector.threshold if settings.threshold is None else settings.threshold
     if out.exists() and not out.is_dir():
@@ -92,6 +97,11 @@ def detect_slides(
     if (out / "recipe.json").exists():
         raise UsageError(out, "holds a training", "choose another --out: results would overwrite its records")
     rows = _read_summary(out / "summary.csv")
+    record = {
+        "model": {"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)},
+        "arguments": {"threshold": threshold, "mpp": settings.mpp, "tile_px": settings.tile_px, "bf16": settings.bf16},
+    }
+    _check_model(out / "run.json", record["model"]["sha256"])
     mine: list[Row] = []
     checksums: dict[str, str] = {}
     for path in slides:
@@ -123,12 +133,7 @@ def detect_slides(
         rows[key] = row
         mine.append(row)
         write_csv(out / "summary.csv", HEADER, (astuple(r) for r in rows.values()))
-    write_run(
-        out,
-        model={"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)},
-        arguments={"threshold": threshold, "mpp": settings.mpp, "tile_px": settings.tile_px, "bf16": settings.bf16},
-        slides=checksums,
-    )
+        write_run(out, **record, slides=checksums)
     return mine
 
 
@@ -141,6 +146,18 @@ def _name(path: Path, slides: Sequence[Path], rows: Mapping[str, Row]) -> str:
     others = {p.stem for p in slides if p.resolve() != path.resolve()}
     others |= {row.detections.removesuffix(".csv") for row in rows.values()} | {"summary"}
     return f"{path.stem}-{hashlib.sha1(key.encode()).hexdigest()[:8]}" if path.stem in others else path.stem
+
+
+def _check_model(run: Path, checksum: str) -> None:
+    """Refuses a folder whose rows are of another model: sums over them would mean nothing."""
+    if not run.is_file():
+        return
+    try:
+        earlier = json.loads(run.read_text(encoding="utf-8"))["model"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(run, "is no record of mitosight detect", "choose another --out") from None
+    if earlier != checksum:
+        raise InputError(run.parent, "holds what another model found", "choose another --out")
 
 
 def _read_summary(path: Path) -> dict[str, Row]:

@@ -75,13 +75,15 @@ def fit(
     seed: int = 0,
     workers: int = 0,
     after_epoch: Callable[[int], dict[str, Any]] | None = None,
-) -> None:
+) -> float:
     """Trains `module` (a Learner) on its device; resumes from `state.safetensors` in the log's folder.
 
     Batch number of step s is `s * processes + rank`, and every random number of a step derives from `seed` and s, so
     that a resumed training ends with the weights of an unbroken one. Under `torchrun` gradients are averaged over
     the processes. `after_epoch(epoch)` runs on every process after each epoch, before the state is saved; what it
     returns is logged.
+
+    Returns the seconds of training, those of earlier sessions that it goes on from included.
 
     Raises:
         InputError: a loss is not finite (names step, batch and terms), or the state belongs to another training.
@@ -90,7 +92,7 @@ def fit(
     device = next(module.parameters()).device
     optimiser = _optimiser(module, optimisation)
     state = log.folder / STATE
-    step = load_state(state, module, optimiser) if state.is_file() else 0
+    step, before = load_state(state, module, optimiser) if state.is_file() else (0, 0.0)
     model = _LossesModule(module)
     runner: nn.Module = model
     if processes > 1:
@@ -98,20 +100,21 @@ def fit(
     total = optimisation.epochs * optimisation.steps_per_epoch
     log.start(step, total)
     feed = _feed(batches, range(step * processes + rank, total * processes, processes), workers, device)
-    clock = time.monotonic()
+    started = time.monotonic() - before
     for number, batch in feed:
         epoch = step // optimisation.steps_per_epoch
         module.progress = (epoch + 1) / optimisation.epochs  # type: ignore[assignment]
         torch.manual_seed(seed * 1_000_003 + step * processes + rank)
         terms = _step(runner, batch.to(device), optimiser, optimisation, step, total, number)
         step += 1
-        log.step(step, {**terms, "lr": optimiser.param_groups[0]["lr"], "seconds": time.monotonic() - clock})
+        log.step(step, {**terms, "lr": optimiser.param_groups[0]["lr"], "seconds": time.monotonic() - started})
         if step % optimisation.steps_per_epoch == 0:
             facts = after_epoch(epoch) if after_epoch is not None else {}
             if rank == 0:
                 log.epoch(epoch + 1, facts)
-                save_state(state, module, optimiser, step)
+                save_state(state, module, optimiser, step, time.monotonic() - started)
     log.finish()
+    return time.monotonic() - started
 
 
 def process() -> tuple[int, int]:

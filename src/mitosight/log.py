@@ -64,7 +64,7 @@ class RunLog:
             self._task = self._progress.add_task("", total=total, completed=step)
 
     def step(self, step: int, terms: dict[str, float]) -> None:
-        """One optimisation step: loss terms, learning rate, seconds since the start."""
+        """One optimisation step: loss terms, learning rate, seconds of training so far."""
         self._step = step
         self._write({"step": step, **{k: round(v, 8) for k, v in terms.items()}})
         if self._progress is not None:

@@ -13,26 +13,27 @@ from mitosight.errors import InputError
 from mitosight.outputs import whole
 
 
-def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    """Writes the weights of `module`, the moments of `optimiser` and the number of steps done."""
+def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    """Writes the weights of `module`, the moments of `optimiser`, the number of steps done and the time they took."""
     tensors = {f"module.{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         for name, value in moments.items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser.{index}.{name}"] = value.detach().cpu().contiguous()
     with whole(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"step": str(step)}))
+        temporary.write_bytes(save(tensors, metadata={"step": str(step), "seconds": str(seconds)}))
 
 
-def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Puts a saved state back; returns the number of steps done.
+def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    """Puts a saved state back; returns the number of steps done and the seconds they took.
 
     Raises:
         InputError: the file is damaged or belongs to another network.
     """
     try:
         with safe_open(path, "pt") as file:
-            step = int((file.metadata() or {})["step"])
+            told = file.metadata() or {}
+            step, seconds = int(told["step"]), float(told["seconds"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
@@ -44,4 +45,4 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
             _, index, key = name.split(".", 2)
             moments.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-    return step
+    return step, seconds

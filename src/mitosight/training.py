@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -78,7 +77,6 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
     source, judge = _checked(recipe, data.images, material, detector, out, device)
-    started = time.time()
     prepared = detector.prepare(source)
     if rank == 0:
         write_json(out / RECIPE, claim)
@@ -91,7 +89,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
         for line in prepared:
             log.say(line)
         detector.to(device).to(memory_format=torch.channels_last)
-        fit(
+        seconds = fit(
             detector,
             source,
             recipe.optimisation,
@@ -105,8 +103,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
             log.say(
                 f"kept epoch {best['epoch']}: aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
             )
-            seconds = round(time.time() - started, 1)
-            write_run(out, recipe=recipe.to_json(), device=str(device), seconds=seconds, validation=best)
+            write_run(out, recipe=recipe.to_json(), device=str(device), seconds=round(seconds, 1), validation=best)
     finally:
         log.close()
         if processes > 1:

@@ -43,11 +43,11 @@ class Judge:
         report = evaluate(self._detect(detector), self.regions, threshold=0.0, bootstrap=0, by_image=False)
         by_scanner = {name: group.aucpr for name, group in report.by_scanner.items() if group.aucpr is not None}
         aucpr = float(np.mean(list(by_scanner.values())))
-        losses = self._losses(detector)
+        losses, scanners = self._losses(detector), len(self.source.scanners)
         threshold, f1 = operating_point(report)
         facts = {
             "epoch": epoch + 1,
-            "selection": detector.selection(aucpr, losses, settings.tiles_per_scanner * len(self.source.scanners)),
+            "selection": detector.selection(aucpr, losses, settings.tiles_per_scanner * scanners, scanners),
             "aucpr": aucpr,
             "f1": f1,
             "threshold": threshold,

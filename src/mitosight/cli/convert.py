@@ -15,7 +15,7 @@ _FORMATS = "midog, midog++, sqlite, tupac, mitos14 or csv"
 
 
 def convert(
-    source: Path = typer.Argument(..., metavar="IN", help="Annotation file, or folder of CSVs one for each image."),
+    source: Path = typer.Argument(..., metavar="IN", help="Annotation file, folder of CSVs one for each image, or data folder."),
     target: Path = typer.Argument(..., metavar="OUT", help="File, or folder for tupac and mitos14."),
     from_format: str | None = typer.Option(
         None, "--from", metavar="FORMAT", help=f"{_FORMATS}; else told by the content."
@@ -28,6 +28,9 @@ def convert(
     from mitosight.errors import UsageError
     from mitosight.regions import formats, with_domains
 
+    if (source / "annotations.json").is_file():
+        domains = domains or next((f for f in [source / "domains.csv"] if f.is_file()), None)
+        source = source / "annotations.json"
     if target.exists() and source.exists() and target.samefile(source):
         raise UsageError(target, "is the input", "name another output")
     if source.exists() and from_format is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from mitosight.regions import DataFolder
+    from mitosight.regions import DataFolder, Region
 
 
 def evaluate(
@@ -39,30 +39,21 @@ def evaluate(
     false positives, counts are summed over all images.
     """
     from mitosight import detections as found_points
-    from mitosight.errors import UsageError
     from mitosight.evaluation import check_images
     from mitosight.evaluation import evaluate as score
     from mitosight.outputs import write_json
 
-    if sheet is not None and images is None and not (annotations / "images").is_dir():
-        raise UsageError(None, "--sheet needs the images", "name their folder with --images")
-    if split is not None and part is None:
-        raise UsageError(None, "--split alone chooses nothing", "add --part, such as test")
+    _check_options(sheet, images, annotations, split, part)
     found = found_points.read(detections)
     data = _regions(annotations, domains, split, mpp)
     check_images(found, data.regions, detections)
-    regions = data.part(part) if part else list(data.regions)
     where = images or annotations / "images"
-    if radius_px is None and where.is_dir() and any(region.mpp is None for region in regions):
-        from mitosight.measured import measured
-
-        regions = measured(where, regions)
-    if threshold is None:
-        threshold = found_points.labelled_threshold(detections)
+    regions = _measured(data.part(part) if part else list(data.regions), where, radius_px)
+    labelled = found_points.labelled_threshold(detections) if threshold is None else None
     report = score(
         {region.file_name: found[region.file_name] for region in regions if region.file_name in found},
         regions,
-        threshold=threshold,
+        threshold=labelled if threshold is None else threshold,
         radius_um=radius_um,
         radius_px=radius_px,
         matching=matching,
@@ -78,7 +69,35 @@ def evaluate(
     if json is not None:
         write_json(json, report.to_json())
     typer.echo(report.table())
-    typer.echo("\nevery detection counts" if threshold is None else f"\ndetections with score >= {threshold:g} count")
+    typer.echo(f"\n{_counting(threshold, labelled)}")
+
+
+def _counting(threshold: float | None, labelled: float | None) -> str:
+    if threshold is not None:
+        return f"detections with score >= {threshold:g} count"
+    if labelled is not None:
+        return f"detections labelled mitotic figure count (score >= {labelled:g})"
+    return "every detection counts"
+
+
+def _check_options(
+    sheet: Path | None, images: Path | None, annotations: Path, split: Path | None, part: str | None
+) -> None:
+    from mitosight.errors import UsageError
+
+    if sheet is not None and images is None and not (annotations / "images").is_dir():
+        raise UsageError(None, "--sheet needs the images", "name their folder with --images")
+    if split is not None and part is None:
+        raise UsageError(None, "--split alone chooses nothing", "add --part, such as test")
+
+
+def _measured(regions: list[Region], images: Path, radius_px: float | None) -> list[Region]:
+    """The regions with the mpp of their images where a radius in µm needs it."""
+    if radius_px is not None or not images.is_dir() or all(region.mpp is not None for region in regions):
+        return regions
+    from mitosight.measured import measured
+
+    return measured(images, regions)
 
 
 def _regions(annotations: Path, domains: Path | None, split: Path | None, mpp: float | None) -> DataFolder:
@@ -87,7 +106,7 @@ def _regions(annotations: Path, domains: Path | None, split: Path | None, mpp: f
 
     from mitosight import regions
     from mitosight.errors import UsageError
-    from mitosight.regions.domains import HIGHEST_MPP, LOWEST_MPP
+    from mitosight.mpp import ACCEPTED_MPP, possible
 
     if (annotations / "annotations.json").exists():
         data = regions.load(annotations, domains=domains, split=split, need_images=False)
@@ -100,6 +119,6 @@ def _regions(annotations: Path, domains: Path | None, split: Path | None, mpp: f
         data = regions.DataFolder(annotations.parent, tuple(regions.with_domains(read, domains) if domains else read))
     if mpp is None:
         return data
-    if not LOWEST_MPP <= mpp <= HIGHEST_MPP:
-        raise UsageError(None, f"--mpp is {mpp:g}", f"expected {LOWEST_MPP} to {HIGHEST_MPP:g} µm per px")
+    if not possible(mpp):
+        raise UsageError(None, f"--mpp is {mpp:g}", ACCEPTED_MPP)
     return replace(data, regions=tuple(replace(region, mpp=mpp) for region in data.regions))

@@ -94,12 +94,13 @@ class Detector(nn.Module):
         height, width = images.shape[-2:]
         return self.decode(self.network(images), (height, width))
 
-    def selection(self, aucpr: float, losses: dict[str, float], tiles: int) -> float:
+    def selection(self, aucpr: float, losses: dict[str, float], tiles: int, scanners: int) -> float:
         """What the checkpoint to keep has most of.
 
         Args:
             aucpr: area under the precision-recall curve on the validation regions, averaged over labelled scanners.
-            losses: the loss terms averaged over validation batches of all scanners.
+            losses: the loss terms averaged over validation batches.
             tiles: number of tiles in such a batch.
+            scanners: number of scanners in it; fewer than in training where validation lacks some.
         """
         return aucpr

@@ -103,18 +103,18 @@ class Wilm2021(RetinaNet):
                 total = total + 0.25 * (1 - (-entropy).exp()) ** self.domain_gamma * entropy / len(domain)
         return total
 
-    def selection(self, aucpr: float, losses: dict[str, float], tiles: int) -> float:
+    def selection(self, aucpr: float, losses: dict[str, float], tiles: int, scanners: int) -> float:
         """Detection quality and domain confusion together; see the class on `selection_form`."""
         if self.selection_form == "code":
             return losses["domain"] - (losses["classification"] + losses["box"]) / tiles
-        confusion = self.confusion(losses["domain"], tiles)
+        confusion = self.confusion(losses["domain"], tiles, scanners)
         return aucpr + self.confusion_weight * min(1.0, confusion)
 
-    def confusion(self, domain_loss: float, tiles: int) -> float:
-        """The domain loss of `losses` as a share of what knows nothing has; 1 without an adversary."""
+    def confusion(self, domain_loss: float, tiles: int, scanners: int) -> float:
+        """The domain loss of a batch as a share of what knows nothing has there; 1 without an adversary."""
         domains = len(self.scanners)
         if domains < 2 or not self.discriminators or not self.domain_weight:
             return 1.0
         chance = float((1 - 1 / domains) ** self.domain_gamma) * math.log(domains) * len(self.discriminators)
-        scale = domains if self.domain_form == "paper" else 0.25 / tiles
+        scale = scanners if self.domain_form == "paper" else 0.25 / tiles
         return domain_loss / (chance * scale * self.domain_weight)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from mitosight.errors import InputError
+from mitosight.mpp import ACCEPTED_MPP, possible
 from mitosight.regions import plain
 from mitosight.regions.checks import unique
 from mitosight.regions.region import UNKNOWN, Domain, Region
 
 COLUMNS = ("file_name", "slide", "scanner", "tumor_type", "species", "mpp")
-LOWEST_MPP, HIGHEST_MPP = 0.05, 10.0
 _REMEDY = f"expected {','.join(COLUMNS)}, of which only file_name must be there"
 _TABLE_COLUMNS = ("Slide", "Dataset", "Tumor", "Scanner", "Species")
 _TABLE_REMEDY = "expected Slide;Dataset;Tumor;Scanner;Origin;Species"
@@ -80,14 +80,14 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
 def _check_mpp(path: Path, row: Mapping[str, str]) -> None:
     text = row.get("mpp", "")
     try:
-        possible = not text or LOWEST_MPP <= float(text) <= HIGHEST_MPP
+        good = not text or possible(float(text))
     except ValueError:
-        possible = False
-    if not possible:
+        good = False
+    if not good:
         raise InputError(
             path,
             f"line {row['line']} gives {row['file_name']} the mpp {text!r}",
-            f"expected µm per px from {LOWEST_MPP} to {HIGHEST_MPP:g}, or nothing",
+            f"{ACCEPTED_MPP}, or nothing",
         )
 
 

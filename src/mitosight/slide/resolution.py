@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mitosight.errors import InputError, UsageError
+from mitosight.mpp import ACCEPTED_MPP, possible
 
-LOWEST_MPP, HIGHEST_MPP = 0.05, 10.0
 SQUARE_TOLERANCE = 0.02  # x and y of real scanners differ by less; beyond it a radius in µm has no single meaning
 REMEDY = "pass --mpp or give it in domains.csv"
 
@@ -21,11 +21,6 @@ class Resolution:
     source: str
 
 
-def possible(mpp: float) -> bool:
-    """Whether `mpp` can be that of a microscope image: 0.05 to 10 µm per px; never for NaN."""
-    return LOWEST_MPP <= mpp <= HIGHEST_MPP
-
-
 def resolve(
     path: Path, argument_mpp: float | None, table_mpp: float | None, own: Resolution | None
 ) -> tuple[float, str]:
@@ -35,20 +30,20 @@ def resolve(
         InputError: none is known, or the first known is impossible or, in the file, not that of square pixels.
         UsageError: the argument is impossible.
     """
-    accepted = f"expected {LOWEST_MPP:g} to {HIGHEST_MPP:g} µm per px"
     if argument_mpp is not None:
         if not possible(argument_mpp):
-            raise UsageError(path, f"--mpp is {argument_mpp:g} µm per px", accepted)
+            raise UsageError(path, f"--mpp is {argument_mpp:g} µm per px", ACCEPTED_MPP)
         return argument_mpp, "--mpp"
     if table_mpp is not None:
         if not possible(table_mpp):
-            raise InputError(path, f"domains.csv gives {table_mpp:g} µm per px", f"{accepted}: mend it or pass --mpp")
+            found = f"domains.csv gives {table_mpp:g} µm per px"
+            raise InputError(path, found, f"{ACCEPTED_MPP}: mend it or pass --mpp")
         return table_mpp, "domains.csv"
     if own is None:
         raise InputError(path, "its µm per px is unknown", REMEDY)
     found = f"{own.source} gives {own.x_mpp:g} x {own.y_mpp:g} µm per px"
     if not (possible(own.x_mpp) and possible(own.y_mpp)):
-        raise InputError(path, found, f"{accepted}: {REMEDY}")
+        raise InputError(path, found, f"{ACCEPTED_MPP}: {REMEDY}")
     if abs(own.x_mpp - own.y_mpp) > SQUARE_TOLERANCE * min(own.x_mpp, own.y_mpp):
         raise InputError(path, f"{found}: its pixels are not square", REMEDY)
     return (own.x_mpp + own.y_mpp) / 2, own.source

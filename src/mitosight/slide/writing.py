@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitosight.errors import InputError
+from mitosight.mpp import ACCEPTED_MPP, possible
 from mitosight.outputs import whole
-from mitosight.slide.resolution import HIGHEST_MPP, LOWEST_MPP, possible
 
 
 def write_tiff(
@@ -36,7 +36,7 @@ def write_tiff(
 
     assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8, (image.shape, image.dtype)
     if not possible(mpp):
-        raise InputError(path, f"{mpp:g} µm per px cannot be written", f"expected {LOWEST_MPP:g} to {HIGHEST_MPP:g}")
+        raise InputError(path, f"{mpp:g} µm per px cannot be written", ACCEPTED_MPP)
     with whole(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=image.nbytes > 2**31) as writer:
         for level, pixels in enumerate(_levels(image, tile_px) if pyramid else (image,)):
             per_cm = 1e4 / (mpp * 2**level)
