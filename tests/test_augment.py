@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mitosight.augment import Augmentation, _rotation, _symmetric_warp, warp
+from mitosight.augment import Augmentation, Jitter, Turns, _rotation, _symmetric_warp, warp
 
 
 def dot_image(x: int, y: int, side: int = 64) -> torch.Tensor:
@@ -63,3 +63,47 @@ def test_same_seed_same_tile() -> None:
     first = Augmentation()(image, points, np.random.default_rng(7))
     again = Augmentation()(image, points, np.random.default_rng(7))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", [Turns(), Turns(turns=False, flips=True), Turns(flips=True), Jitter(hue=0.1)])
+def test_points_follow_turns_and_flips_exactly(kind: Turns | Jitter, seed: int) -> None:
+    moved, points = kind(dot_image(36, 27), torch.tensor([[36.5, 27.5, 10.0]]), np.random.default_rng(seed))
+    assert brightest(moved) == (float(points[0, 0]), float(points[0, 1])) and points[0, 2] == 10
+
+
+def test_turns_and_flips_come_equally_often() -> None:
+    def places(kind: Turns) -> list[tuple[float, ...]]:
+        point = torch.tensor([[1.0, 2.0, 1.0]])
+        drawn = [kind(torch.zeros(3, 8, 8), point, np.random.default_rng(i))[1] for i in range(400)]
+        return [tuple(p[0, :2].tolist()) for p in drawn]
+
+    for kind, expected in (
+        (Turns(), {(1.0, 2.0), (2.0, 7.0), (7.0, 6.0), (6.0, 1.0)}),
+        (Turns(turns=False, flips=True), {(1.0, 2.0), (7.0, 2.0), (1.0, 6.0), (7.0, 6.0)}),
+    ):
+        seen = places(kind)
+        assert set(seen) == expected and all(65 <= seen.count(place) <= 135 for place in expected)
+
+
+def test_jitter_by_hand() -> None:
+    """Brightness alone multiplies by a factor within its reach; grey has no saturation and no hue to change."""
+    image, points = torch.full((3, 4, 4), 0.5), torch.zeros(0, 3)
+    factors = [
+        float(Jitter(brightness=0.35)(image, points, np.random.default_rng(i))[0].mean() / 0.5) for i in range(300)
+    ]
+    assert 0.65 <= min(factors) < 0.68 and 1.32 < max(factors) <= 1.35
+    for seed in range(5):
+        moved = Jitter(saturation=0.5, hue=0.1)(image, points, np.random.default_rng(seed))[0]
+        assert torch.allclose(moved, image, atol=1e-3)  # its weights of grey sum to 0.9999
+    pink = torch.tensor([0.9, 0.6, 0.8])[:, None, None].expand(3, 4, 4)
+    changed = Jitter(0.35, 0.2, 0.1, 0.1)(pink, points, np.random.default_rng(0))[0]
+    assert not torch.allclose(changed, pink) and 0 <= changed.min() <= changed.max() <= 1
+
+
+def test_an_image_is_left_as_it_was() -> None:
+    image, points = dot_image(36, 27), torch.tensor([[36.5, 27.5, 10.0]])
+    before = image.clone(), points.clone()
+    for seed in range(4):
+        Jitter(0.3, 0.3, 0.3, 0.1, after=Turns(flips=True))(image, points, np.random.default_rng(seed))
+    assert torch.equal(image, before[0]) and torch.equal(points, before[1])

@@ -37,12 +37,17 @@ def region(name: str, scanner: str = "one", xy: object = ((512.0, 512.0),), mpp:
     return Region(name, xy=points, label=np.ones(len(points), dtype=np.int64), domain=Domain(scanner), mpp=mpp)
 
 
+def first(source: TileSource) -> Region:
+    """A region of the first scanner."""
+    return next(r for r in source.regions if r.domain.scanner == source.scanners[0])
+
+
 def corners(source: TileSource, count: int = 400) -> NDArray[np.float64]:
     """Upper left corners (count, 2) of drawn tiles, in px of the image, as their pixels tell."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(count):
-        r, g, b = (source.tile(0, rng)[0][:, 0, 0] * 255).round().int().tolist()
+        r, g, b = (source.tile(first(source), rng)[0][:, 0, 0] * 255).round().int().tolist()
         found.append((r * 4 + b // 16, g * 4 + b % 16))
     return np.array(found, dtype=np.float64)
 
@@ -104,6 +109,41 @@ def test_near_radius_spreads_the_tile_centre_over_a_disc(coded: Path) -> None:
     assert (distance**2).mean() == pytest.approx(TILE**2 / 2, rel=0.1)  # uniform over the disc
 
 
+def test_near_inside_puts_the_figure_anywhere_in_the_tile(coded: Path) -> None:
+    source = TileSource(coded, [region("coded.tiff")], ["one"], ["one"], tile_px=TILE, near_figure=1.0, near="inside")
+    offset = 512 - corners(source)
+    assert (
+        offset.min() >= 0 and offset.max() <= TILE + 1 and offset.mean(axis=0) == pytest.approx([TILE / 2] * 2, abs=8)
+    )
+
+
+def test_background_tiles_may_have_to_be_empty(coded: Path) -> None:
+    several = region("coded.tiff", xy=tuple((x, y) for x in (200.0, 512.0, 800.0) for y in (200.0, 512.0, 800.0)))
+    for background, least, most in (("any", 0.05, 0.35), ("empty", 0.0, 0.0)):
+        source = TileSource(
+            coded,
+            [several],
+            ["one"],
+            ["one"],
+            tile_px=TILE,
+            near_figure=0.0,
+            background=background,  # type: ignore[arg-type]
+        )
+        holds = [((several.xy > c) & (several.xy < c + TILE)).all(axis=1).any() for c in corners(source)]
+        assert least <= np.mean(holds) <= most, background
+
+
+def test_a_tile_carries_its_domain_and_tumours_may_be_unlabelled(coded: Path) -> None:
+    lung, skin = (replace(region("coded.tiff"), domain=Domain("one", tumor)) for tumor in ("lung", "skin"))
+    source = TileSource(coded, [lung, skin], ["one"], ["one"], tile_px=TILE, unlabelled_tumors=["skin"], length=9)
+    for i in range(9):
+        batch = source[i]
+        assert batch.labelled.tolist() == [tumor == "lung" for tumor in batch.columns["tumor_type"]]
+        assert batch.columns["scanner"] == ["one"] * 3 and batch.columns["species"] == ["unknown"] * 3
+        known = batch.only(batch.labelled)
+        assert known.columns["tumor_type"] == ["lung"] * len(known) == ["lung"] * int(batch.labelled.sum())
+
+
 def test_near_the_border_tiles_stay_inside(coded: Path) -> None:
     corner = region("coded.tiff", xy=((3.0, 1020.0),))
     at = corners(TileSource(coded, [corner], ["one"], ["one"], tile_px=TILE, near_figure=1.0), 50)
@@ -143,7 +183,7 @@ def test_positions_and_sizes_at_the_working_mpp(drawn: Path, mpp: float, radius:
     rng = np.random.default_rng(1)
     checked = 0
     for _ in range(30):
-        image, figures, _ = source.tile(0, rng)
+        image, figures, _ = source.tile(first(source), rng)
         ys, xs = np.mgrid[:112, :112] + 0.5
         dark = (image[1] < 0.45).numpy()  # half way between blob and background
         for x, y, side in figures.tolist():
@@ -163,7 +203,7 @@ def test_hard_negatives_are_kept_apart(coded: Path) -> None:
         "coded.tiff", xy=np.array([[512.0, 512], [530, 512]]), label=np.array([1, 2]), domain=Domain("one"), mpp=0.25
     )
     source = TileSource(coded, [both], ["one"], ["one"], tile_px=256, near_figure=1.0)
-    tiles = [source.tile(0, np.random.default_rng(i)) for i in range(10)]
+    tiles = [source.tile(first(source), np.random.default_rng(i)) for i in range(10)]
     pairs = [(f[0], h[0]) for _, f, h in tiles if len(f) and len(h)]
     assert len(pairs) > 3
     for figure, hard in pairs:

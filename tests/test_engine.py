@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mitosight.batch import Batch
-from mitosight.engine import Optimisation, fit, learning_rate
+from mitosight.engine import fit
 from mitosight.errors import InputError
 from mitosight.log import RunLog
+from mitosight.optimisation import Optimisation, learning_rate
 from mitosight.state import load_state
 
 
@@ -183,3 +184,9 @@ def test_two_processes_share_the_batches_and_agree(tmp_path: Path) -> None:
     start = [p.detach() for p in Brightness().parameters()]
     assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))
+
+
+def test_warm_up_by_hand() -> None:
+    steps = Optimisation(lr=0.01, schedule="step", milestones=(0.5,), warmup_steps=100)
+    rates = [learning_rate(steps, step, 1000)[0] for step in (0, 50, 99, 100, 499, 500)]
+    assert rates == pytest.approx([1e-5, 0.01 * 0.5005, 0.01 * 0.99001, 0.01, 0.01, 0.001])

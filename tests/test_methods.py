@@ -42,6 +42,13 @@ def tiles(labelled: tuple[bool, bool] = (True, True)) -> Batch:
     return Batch(images, points, [torch.zeros(0, 3)] * 2, torch.tensor([0, 1]), torch.tensor(labelled))
 
 
+class Shop:
+    """A workshop that lends nothing but tiles."""
+
+    def __init__(self) -> None:
+        self.source = Tiles()
+
+
 class Tiles:
     def __getitem__(self, index: int) -> Batch:
         return tiles()
@@ -67,7 +74,7 @@ def test_a_batch_without_labels_has_no_detection_loss(method: str) -> None:
 @METHOD
 def test_learns_two_tiles(method: str) -> None:
     detector = make(method)
-    detector.prepare(Tiles())
+    detector.prepare(Shop())  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(detector.parameters(), lr=1e-3)
     batch = tiles()
     detector.train()
@@ -103,7 +110,7 @@ def test_detections_are_ranked_and_inside(method: str) -> None:
 @METHOD
 def test_saved_and_loaded_detects_the_same(method: str, tmp_path: Any) -> None:
     detector = make(method).eval()
-    detector.prepare(Tiles())
+    detector.prepare(Shop())  # type: ignore[arg-type]
     detector.threshold = 0.37
     checkpoint.save(tmp_path, detector, method, SMALL[method], {})
     again = checkpoint.load(tmp_path)

@@ -57,12 +57,15 @@ def test_a_bare_method_takes_every_default(file: Path) -> None:
         ('method = "retinanet"\n[optimisation]\nseed = 1', r"\[optimisation\] has the unknown key 'seed'"),
         ('method = "retinanet"\n[detector]\nmpp = "fine"', "mpp = 'fine'; accepted: a valid number"),
         ('method = "retinanet"\n[detector]\nlevels = "345"', "levels = '345'"),
-        ('method = "retinanet"\n[detector]\nnormalise = "x"', "normalise = 'x'; accepted: 'batch', 'midog' or 'none'"),
+        (
+            'method = "retinanet"\n[detector]\nnormalise = "x"',
+            "normalise = 'x'; accepted: 'batch', 'midog', 'imagenet' or 'none'",
+        ),
         (
             'method = "retinanet"\n[training]\nscanners = "one"',
             r"\[training\] scanners = 'one'; accepted: a valid tuple",
         ),
-        ('method = "retinanet"\n[training]\nnear = "far"', r"near = 'far'; accepted: 'corner' or 'radius'"),
+        ('method = "retinanet"\n[training]\nnear = "far"', r"near = 'far'; accepted: 'corner', 'radius' or 'inside'"),
         (
             'method = "retinanet"\n[training]\nnear_figure = 1.5',
             r"near_figure = 1.5; accepted: less than or equal to 1",

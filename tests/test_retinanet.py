@@ -1,6 +1,7 @@
 """RetinaNet: losses and decoding by hand on a detector whose maps are given."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
-from mitosight.methods.retinanet import MIDOG_MEAN, MIDOG_STD, RetinaNet
+from mitosight.methods.retinanet import STATISTICS, RetinaNet
 
 SMALL: dict[str, Any] = {
     "weights": "none",
@@ -173,12 +174,12 @@ def test_normalise_options() -> None:
     images = torch.rand(4, 3, 32, 32) * torch.tensor([0.5, 0.8, 1.0])[:, None, None]
     expected = {
         "none": ((0.0,) * 3, (1.0,) * 3),
-        "midog": (MIDOG_MEAN, MIDOG_STD),
+        "midog": (STATISTICS["midog"][0], STATISTICS["midog"][1]),
         "batch": (images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))),
     }
     for option, (mean, std) in expected.items():
         detector = RetinaNet(**{**SMALL, "normalise": option})
-        lines = detector.prepare(Tiles(images))
+        lines = detector.prepare(SimpleNamespace(source=Tiles(images)))  # type: ignore[arg-type]
         assert torch.allclose(detector.mean, torch.as_tensor(mean)), option
         assert torch.allclose(detector.std, torch.as_tensor(std)), option
         assert "weights = none" in lines[0] and f"({option})" in lines[1]
@@ -187,7 +188,7 @@ def test_normalise_options() -> None:
         detector.eval().encode(images)
         wanted = (images - torch.as_tensor(mean)[:, None, None]) / torch.as_tensor(std)[:, None, None]
         assert torch.allclose(seen[0], wanted, atol=1e-6)
-    with pytest.raises(UsageError, match="accepted are batch, midog, none"):
+    with pytest.raises(UsageError, match="accepted are batch, midog, imagenet, none"):
         RetinaNet(**{**SMALL, "normalise": "macenko"})
 
 
@@ -195,3 +196,53 @@ def test_normalise_options() -> None:
 def test_impossible_arguments(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(given))):
         RetinaNet(**{**SMALL, **given})
+
+
+def test_running_divisor_by_hand() -> None:
+    """Sums over the batch, divided by 0.9 x 100 + 0.1 x positives; plain L1 of the codes."""
+    detector = one_anchor(divide_by="running", box_loss="l1").train()
+    found, given = maps(2), batch([[24.0, 24.0, 64.0]], [])
+    classification, box = losses(detector, found, given)
+    divisor = 0.9 * 100 + 0.1 * 3
+    assert classification == pytest.approx((3 * FIGURE + (10 + 16) * BACKGROUND) / divisor)
+    near, far, size = 0.625, 1.875, -math.log(56 / 64) / 0.2
+    assert box == pytest.approx((2 * near + 2 * size + 2 * (near + far + 2 * size)) / divisor)
+    assert losses(detector.eval(), found, given)[0] == pytest.approx(classification)  # evaluation leaves it alone
+    assert float(detector.positives) == pytest.approx(divisor)  # type: ignore[arg-type]
+
+
+def test_levels_up_to_seven_and_their_anchors() -> None:
+    detector = RetinaNet(**{**SMALL, "levels": [3, 4, 5, 6, 7], "anchor_base_px": (50,) * 5, "anchor_scales": [1, 2]})
+    assert detector.sides_px == {level: [50, 100] for level in (3, 4, 5, 6, 7)}
+    found = detector.eval().network(torch.zeros(1, 3, 256, 256))
+    assert [m.shape[-1] for m in found[::2]] == [32, 16, 8, 4, 2]
+    with pytest.raises(UsageError, match="anchor_base_px holds 2 sides; expected 3"):
+        RetinaNet(**{**SMALL, "anchor_base_px": (50, 50)})
+    with pytest.raises(UsageError, match="pyramid levels are"):
+        RetinaNet(**{**SMALL, "levels": [8]})
+
+
+def test_frozen_layers_keep_weights_and_statistics() -> None:
+    detector = RetinaNet(**SMALL)
+    detector.trunk.freeze(2, norm=True)
+    body = detector.train().trunk.body
+    before = {name: value.clone() for name, value in body.state_dict().items()}
+    learning = {name.split(".")[0] for name, p in body.named_parameters() if p.requires_grad}
+    assert learning == {"layer2", "layer3", "layer4"}
+    optimiser = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=0.1)
+    given = batch([[24.0, 24.0, 50.0]], [])
+    given.images = torch.rand(2, 3, 64, 64)
+    torch.nn.init.normal_(detector.class_head.layers[-1].weight, std=0.1)  # type: ignore[arg-type]
+    torch.stack(list(detector.losses(given).values())).sum().backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    changed = {name for name, value in body.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {f"layer{i}.{j}.{n}.weight" for i in (2, 3, 4) for j in (0, 1) for n in ("conv1", "conv2")} | {
+        f"layer{i}.0.downsample.0.weight" for i in (2, 3, 4)
+    }
+
+
+def test_random_layers_are_not_frozen() -> None:
+    detector = RetinaNet(**{**SMALL, "freeze_stages": 2, "freeze_norm": True})
+    lines = detector.prepare(SimpleNamespace(source=Tiles(torch.rand(1, 3, 32, 32))))  # type: ignore[arg-type]
+    assert "no layer is frozen: there are no first weights to keep" in lines
+    assert all(p.requires_grad for p in detector.trunk.parameters())

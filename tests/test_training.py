@@ -143,6 +143,27 @@ def test_the_digest_follows_what_is_learnt_from(drawn: Path, tmp_path: Path) -> 
     assert training.gather(chosen, tests_gone).digest() == same
 
 
+def test_a_tumour_without_annotations_counts_as_unlabelled(drawn: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    data = regions.load(drawn)
+    grey = {r.file_name for r in data.regions if r.domain.scanner == "grey"}
+    skin = [
+        replace(r, domain=replace(r.domain, tumor_type="skin"), xy=r.xy[:0], label=r.label[:0], votes=())
+        if r.file_name in grey
+        else replace(r, domain=replace(r.domain, scanner="grey"))
+        for r in data.regions
+    ]
+    data = DataFolder(data.images, tuple(skin), data.split)  # one scanner, two tumour types, one of them annotated
+    for method, both in (("wilm2021", True), ("retinanet", False)):
+        found = training.gather(tiny(method, folder=tmp_path), data)
+        assert (found.scanners, found.labelled, found.unlabelled_tumors) == (["grey"], ["grey"], ["skin"])
+        assert {r.domain.tumor_type for r in found.train} == ({"skin", "drawn"} if both else {"drawn"})
+        assert found.domains()["tumor_type"] == sorted({r.domain.tumor_type for r in found.train})
+    with pytest.raises(InputError, match="holds no mitotic figure of grey"):
+        training.gather(tiny("wilm2021", 'unlabelled_tumors=["skin", "drawn"]', folder=tmp_path), data)
+
+
 @pytest.mark.parametrize("labels_only", [False, True])
 def test_a_scanner_may_be_missing_in_validation(drawn: Path, tmp_path: Path, labels_only: bool) -> None:
     data = without(regions.load(drawn), "val", "grey", labels_only)

@@ -1,12 +1,13 @@
-"""Augmentation of one tile together with the figures in it: one geometric warp, then lighting.
+"""Augmentation of one tile together with the figures in it, one class for each published kind.
 
-The strengths are those of fastai v1's `get_transforms(do_flip=True, flip_vert=True, max_rotate=10, max_zoom=2,
-max_lighting=0.5, max_warp=0.2)`, which the reference code of Wilm 2021 uses. All geometry is composed into one
-homography, so that a tile is resampled once.
+The strengths of `Augmentation` are those of fastai v1's `get_transforms(do_flip=True, flip_vert=True, max_rotate=10,
+max_zoom=2, max_lighting=0.5, max_warp=0.2)`, which the reference code of Wilm 2021 uses. All its geometry is composed
+into one homography, so that a tile is resampled once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms.v2 import functional as colour
 
 Matrix = NDArray[np.float64]
+Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,63 @@ class Augmentation:
         if shift == 0.0 and factor == 1.0:
             return image
         return torch.sigmoid((torch.logit(image, eps=1e-7) + shift) * factor)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Quarter turns and flips, without resampling: the rotations of Chung 2021, the flips of Zhang 2022.
+
+    Attributes:
+        turns: turn by 0, 90, 180 or 270 degrees.
+        flips: mirror left to right, and top to bottom, each with probability 0.5.
+    """
+
+    turns: bool = True
+    flips: bool = False
+
+    def __call__(self, image: Tensor, points: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Moves `image` (3, side, side) and `points` (n, 3) as x, y, box side in px of the tile."""
+        side = image.shape[-1]
+        points = points.clone()
+        for _ in range(int(rng.integers(4)) if self.turns else 0):  # counterclockwise on the screen
+            image = torch.rot90(image, 1, (1, 2))
+            points[:, :2] = torch.stack([points[:, 1], side - points[:, 0]], dim=1)
+        for axis in (0, 1) if self.flips else ():
+            if rng.random() < 0.5:
+                image = image.flip(2 - axis)
+                points[:, axis] = side - points[:, axis]
+        return image.contiguous(), points
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Random brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter; then `after`.
+
+    Attributes:
+        brightness, contrast, saturation: factors are drawn from [1 - value, 1 + value].
+        hue: shift is drawn from [-value, value]; 0.5 is half of the colour circle.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    after: Turns = Turns(turns=False)
+
+    def __call__(self, image: Tensor, points: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Changes the colours of `image` (3, H, W) in [0, 1]; `after` may move `points`."""
+        steps: list[tuple[Callable[[Tensor, float], Tensor], float, float]] = [
+            (colour.adjust_brightness, 1.0, self.brightness),
+            (colour.adjust_contrast, 1.0, self.contrast),
+            (colour.adjust_saturation, 1.0, self.saturation),
+            (colour.adjust_hue, 0.0, self.hue),
+        ]
+        for index in rng.permutation(len(steps)):
+            adjust, neutral, reach = steps[index]
+            amount = neutral + rng.uniform(-reach, reach)
+            if reach:
+                image = adjust(image, amount)
+        return self.after(image, points, rng)
 
 
 def warp(image: Tensor, points: Tensor, forward: Matrix) -> tuple[Tensor, Tensor]:

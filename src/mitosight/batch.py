@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ class Batch:
         hard_negatives: the same for labelled look-alikes.
         domain: (N,) int64, index of the scanner.
         labelled: (N,) bool, False where nobody annotated the region: no detection loss there.
+        columns: names of the N domains by column of `domains.csv`: scanner, tumor_type, species; {} where nobody asks.
     """
 
     images: Tensor
@@ -25,6 +26,7 @@ class Batch:
     hard_negatives: list[Tensor]
     domain: Tensor
     labelled: Tensor
+    columns: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -37,6 +39,7 @@ class Batch:
             [h.to(device) for h in self.hard_negatives],
             self.domain.to(device),
             self.labelled.to(device),
+            self.columns,
         )
 
     def only(self, chosen: Tensor) -> Batch:
@@ -48,4 +51,5 @@ class Batch:
             [self.hard_negatives[i] for i in index],
             self.domain[chosen],
             self.labelled[chosen],
+            {column: [names[i] for i in index] for column, names in self.columns.items()},
         )

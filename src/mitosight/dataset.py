@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mitosight.augment import Augment
 from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.regions import BOX_PX, HARD_NEGATIVE, MITOTIC_FIGURE, Region
 from mitosight.slide import Slide
 
-Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
-Near = Literal["corner", "radius"]
+COLUMNS = ("scanner", "tumor_type", "species")
+Near = Literal["corner", "radius", "inside"]
+Background = Literal["any", "empty"]
+TRIES = 20  # of a place without figures
 
 
 def working_mpp(slide_mpp: float, mpp: float, tolerance: float) -> float:
@@ -85,10 +88,14 @@ class TileSource(Dataset[Batch]):
         regions: the training regions.
         scanners: scanners in the order of their index.
         labelled: those of them whose annotations count.
+        unlabelled_tumors: tumour types whose annotations do not count, whatever the scanner.
         tile_px: side of a tile at the working mpp.
         near: "corner" (default) puts the tile so that the upper left corner of the figure's box lies in it (reference
             code of Wilm 2021): nine in ten such tiles hold the figure's centre; "radius" draws the tile's centre
-            within `tile_px` of the figure (its paper): one in three does.
+            within `tile_px` of the figure (its paper): one in three does; "inside" puts the centre of the figure
+            anywhere in the tile.
+        background: the other tiles lie at "any" place, or, as far as twenty tries find one, where no figure's centre
+            is ("empty": the background patches of Chung 2021).
         length: number of batches.
     """
 
@@ -102,6 +109,8 @@ class TileSource(Dataset[Batch]):
     tiles_per_scanner: int = 3
     near_figure: float = 0.5
     near: Near = "corner"
+    background: Background = "any"
+    unlabelled_tumors: Sequence[str] = ()
     seed: int = 0
     augment: Augment | None = None
     length: int = 1
@@ -113,7 +122,7 @@ class TileSource(Dataset[Batch]):
         for scanner, regions in by_scanner.items():
             if not regions:
                 raise InputError(None, f"no training region of scanner {scanner!r}", "check domains.csv and split.json")
-        if not any(len(r.figures) for s in self.labelled for r in by_scanner.get(s, ())):
+        if not any(len(r.figures) for of in by_scanner.values() for r in of if self.is_labelled(r)):
             raise InputError(
                 None,
                 f"no mitotic figure in the training regions of {', '.join(self.labelled) or 'any labelled scanner'}",
@@ -133,19 +142,26 @@ class TileSource(Dataset[Batch]):
         rng = np.random.default_rng((self.seed, index))
         count = self.tiles_per_scanner * len(self.scanners)
         domains = [k % len(self.scanners) for k in range(count)]
-        tiles = [self.tile(domain, rng) for domain in domains]
+        regions, tiles = [], []
+        for domain in domains:
+            of_scanner = self._by_scanner[self.scanners[domain]]
+            regions.append(of_scanner[rng.integers(len(of_scanner))])
+            tiles.append(self.tile(regions[-1], rng))
         return Batch(
             torch.stack([t[0] for t in tiles]),
             [t[1] for t in tiles],
             [t[2] for t in tiles],
             torch.tensor(domains),
-            torch.tensor([self.scanners[d] in self.labelled for d in domains]),
+            torch.tensor([self.is_labelled(r) for r in regions]),
+            {column: [getattr(r.domain, column) for r in regions] for column in COLUMNS},
         )
 
-    def tile(self, domain: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws one tile of a scanner: image (3, side, side), figures (n, 3), hard negatives (m, 3)."""
-        regions = self._by_scanner[self.scanners[domain]]
-        region = regions[rng.integers(len(regions))]
+    def is_labelled(self, region: Region) -> bool:
+        """Whether the annotations of a region count."""
+        return region.domain.scanner in self.labelled and region.domain.tumor_type not in self.unlabelled_tumors
+
+    def tile(self, region: Region, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws one tile of a region: image (3, side, side), figures (n, 3), hard negatives (m, 3)."""
         if self._slides is None:
             self._slides = OpenSlides(self.open_slides)
         slide = self._slides.get(self.images / region.file_name, region.mpp)
@@ -161,18 +177,26 @@ class TileSource(Dataset[Batch]):
     def _corner(self, region: Region, slide: Slide, side_px: float, rng: np.random.Generator) -> tuple[int, int]:
         """Upper left corner of a tile, level-0 px, inside the image."""
         room = np.array([slide.width_px, slide.height_px]) - side_px
-        known = region.domain.scanner in self.labelled and len(region.figures) > 0
+        known = self.is_labelled(region) and len(region.figures) > 0
         if known and rng.random() < self.near_figure:
-            centre = region.figures[rng.integers(len(region.figures))]
-            if self.near == "corner":
-                corner = centre - BOX_PX / 2 * side_px / self.tile_px - rng.uniform(0, side_px, 2)
-            else:
-                angle, distance = rng.uniform(0, 2 * np.pi), side_px * np.sqrt(rng.random())
-                corner = centre + distance * np.array([np.cos(angle), np.sin(angle)]) - side_px / 2
+            corner = self._near(region.figures[rng.integers(len(region.figures))], side_px, rng)
         else:
             corner = rng.uniform(0, 1, 2) * room
+            for _ in range(TRIES if known and self.background == "empty" else 0):
+                if not ((region.figures >= corner) & (region.figures < corner + side_px)).all(axis=1).any():
+                    break
+                corner = rng.uniform(0, 1, 2) * room
         x, y = np.floor(np.clip(corner, 0, room)).astype(int)
         return int(x), int(y)
+
+    def _near(self, centre: NDArray[np.float64], side_px: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Upper left corner of a tile at a figure, level-0 px, maybe outside the image."""
+        if self.near == "radius":
+            angle, distance = rng.uniform(0, 2 * np.pi), side_px * np.sqrt(rng.random())
+            shift: NDArray[np.float64] = distance * np.array([np.cos(angle), np.sin(angle)]) - side_px / 2
+        else:
+            shift = -rng.uniform(0, side_px, 2) - (BOX_PX / 2 * side_px / self.tile_px if self.near == "corner" else 0)
+        return np.add(centre, shift)
 
     def _finish(
         self, image: Tensor, xy: NDArray[np.float64], label: NDArray[np.int64], rng: np.random.Generator

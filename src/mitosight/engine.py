@@ -6,12 +6,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -19,51 +17,23 @@ from torch.utils.data import DataLoader, Dataset
 from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.log import RunLog
+from mitosight.optimisation import Optimisation, learning_rate, optimiser_for
 from mitosight.state import load_state, save_state
-
-Schedule = Literal["one-cycle", "cosine", "constant", "step"]
-Number = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 STATE = "state.safetensors"
 VALIDATION = timedelta(hours=6)  # the first process validates while the others wait for it
 
 
 class Learner(Protocol):
-    """What `fit` trains: any module with `losses`, and `progress` if it wants to know how far the training is."""
+    """What `fit` trains: any module with `losses`, and `progress` if it wants to know how far the training is.
+
+    A module whose weights take turns (a generator and its critic) has `alternates = True`: weights without a gradient
+    stay as they are in that step.
+    """
 
     progress: float
 
     def losses(self, batch: Batch) -> dict[str, Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How a training steps.
-
-    Attributes:
-        epochs, steps_per_epoch: length.
-        optimiser: "adamw" (decoupled weight decay), "adam" or "sgd".
-        lr: the highest learning rate.
-        momentum: first-moment decay (Adam) or momentum (SGD); the one-cycle schedule moves it between its two ends.
-        schedule: "one-cycle" (fastai: 30 % rise from lr / 25, cosine fall to lr / 250,000; momentum 0.95, 0.85,
-            0.95), "cosine" to 0, "constant", or "step" (times 0.1 at each share of `milestones`).
-        clip_norm: largest norm of the gradient; 0 for none.
-        precision: "fp32" or "bf16" (autocast).
-    """
-
-    epochs: Number = 200
-    steps_per_epoch: Number = 500
-    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: Amount = 1e-4
-    weight_decay: Amount = 0.01
-    momentum: Decay = 0.9
-    beta2: Decay = 0.99
-    schedule: Schedule = "one-cycle"
-    milestones: tuple[Amount, ...] = (0.64, 0.9)
-    clip_norm: Amount = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def fit(
@@ -90,13 +60,13 @@ def fit(
     """
     rank, processes = process()
     device = next(module.parameters()).device
-    optimiser = _optimiser(module, optimisation)
+    optimiser = optimiser_for(module, optimisation)
     state = log.folder / STATE
     step, before = load_state(state, module, optimiser) if state.is_file() else (0, 0.0)
     model = _LossesModule(module)
     runner: nn.Module = model
     if processes > 1:
-        runner = DistributedDataParallel(model)
+        runner = DistributedDataParallel(model, find_unused_parameters=getattr(module, "alternates", False))
     total = optimisation.epochs * optimisation.steps_per_epoch
     log.start(step, total)
     feed = _feed(batches, range(step * processes + rank, total * processes, processes), workers, device)
@@ -124,29 +94,6 @@ def process() -> tuple[int, int]:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=VALIDATION)
     return int(os.environ.get("RANK", "0")), processes
-
-
-def learning_rate(optimisation: Optimisation, step: int, total: int) -> tuple[float, float]:
-    """Learning rate and momentum of one step out of `total`."""
-    lr, share = optimisation.lr, step / max(1, total - 1)
-    match optimisation.schedule:
-        case "one-cycle":
-            turn = max(0.3 * total - 1, 1e-9)  # the last step of the rise
-            if step <= turn:
-                return _cosine(lr / 25, lr, step / turn), _cosine(0.95, 0.85, step / turn)
-            fall = (step - turn) / max(total - 1 - turn, 1e-9)
-            return _cosine(lr, lr / 25e4, fall), _cosine(0.85, 0.95, fall)
-        case "cosine":
-            return _cosine(lr, 0.0, share), optimisation.momentum
-        case "step":
-            passed = sum(step >= m * total for m in optimisation.milestones)
-            return float(lr * 0.1**passed), optimisation.momentum
-        case _:
-            return lr, optimisation.momentum
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 class _LossesModule(nn.Module):
@@ -193,15 +140,6 @@ def _step(
         nn.utils.clip_grad_norm_(runner.parameters(), optimisation.clip_norm)
     optimiser.step()
     return {"loss": sum(terms.values()), **terms}
-
-
-def _optimiser(module: nn.Module, optimisation: Optimisation) -> torch.optim.Optimizer:
-    weights = [p for p in module.parameters() if p.requires_grad]
-    lr, decay = optimisation.lr, optimisation.weight_decay
-    if optimisation.optimiser == "sgd":
-        return torch.optim.SGD(weights, lr=lr, momentum=optimisation.momentum, weight_decay=decay)
-    kind = torch.optim.AdamW if optimisation.optimiser == "adamw" else torch.optim.Adam
-    return kind(weights, lr=lr, betas=(optimisation.momentum, optimisation.beta2), weight_decay=decay)
 
 
 def _feed(batches: Dataset[Batch], numbers: range, workers: int, device: torch.device) -> Iterator[tuple[int, Batch]]:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mitosight.engine import Number, Optimisation
 from mitosight.errors import UsageError
 from mitosight.methods import arguments, checked
+from mitosight.optimisation import Number, Optimisation
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=0)]
@@ -31,7 +31,8 @@ class Training:
             they reach a method's domain path only.
         crop_px: side of the training tiles; 0 takes the detector's `tile_px`.
         tiles_per_scanner: of each batch.
-        near_figure, near: see `dataset.TileSource`.
+        unlabelled_tumors: tumour types whose annotations are not used; those without any count as such by themselves.
+        near_figure, near, background: see `dataset.TileSource`.
         validate_every: epochs between validations; the last is always followed by one.
         validation_batches: batches on which the validation losses are averaged.
         seed: of weights, tiles and augmentation.
@@ -40,10 +41,12 @@ class Training:
 
     scanners: tuple[str, ...] = ()
     labelled_scanners: tuple[str, ...] = ()
+    unlabelled_tumors: tuple[str, ...] = ()
     crop_px: Count = 0
     tiles_per_scanner: Number = 3
     near_figure: Annotated[float, Field(ge=0, le=1)] = 0.5
-    near: Literal["corner", "radius"] = "corner"
+    near: Literal["corner", "radius", "inside"] = "corner"
+    background: Literal["any", "empty"] = "any"
     validate_every: Number = 1
     validation_batches: Number = 4
     seed: Count = 0

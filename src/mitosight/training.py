@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mitosight import checkpoint
-from mitosight.dataset import TileSource, check_sizes
+from mitosight.dataset import COLUMNS, TileSource, check_sizes
 from mitosight.engine import STATE, fit, process
 from mitosight.errors import InputError, UsageError
 from mitosight.log import RunLog
@@ -24,18 +24,36 @@ from mitosight.outputs import write_json, write_run
 from mitosight.recipe import Recipe
 from mitosight.regions import DataFolder, Region
 from mitosight.validation import Judge
+from mitosight.workshop import Workshop
 
 RECIPE, DONE = "recipe.json", "run.json"
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a training learns from: regions of the parts "train" and "val", scanners, and those with labels."""
+    """What a training learns from.
+
+    Attributes:
+        train, val: regions of these parts of the split that the method has a use for.
+        scanners: of all that it learns from, in the order of their index.
+        labelled: scanners whose annotations count.
+        unlabelled_tumors: tumour types whose annotations do not count.
+    """
 
     train: list[Region]
     val: list[Region]
     scanners: list[str]
     labelled: list[str]
+    unlabelled_tumors: list[str]
+
+    def counts(self, region: Region) -> bool:
+        """Whether the annotations of a region count."""
+        return region.domain.scanner in self.labelled and region.domain.tumor_type not in self.unlabelled_tumors
+
+    def domains(self) -> dict[str, list[str]]:
+        """Names in the training regions, by column of `domains.csv`; scanners in the order of their index."""
+        columns = {c: sorted({getattr(r.domain, c) for r in self.train}) for c in COLUMNS}
+        return {**columns, "scanner": self.scanners}
 
     def digest(self) -> str:
         """SHA-256 over names, domains, mpp, annotations and parts of the regions, in their order."""
@@ -51,6 +69,7 @@ class Material:
         return {
             "sha256": self.digest(),
             "labelled": self.labelled,
+            "unlabelled_tumors": self.unlabelled_tumors,
             "train": {"regions": len(self.train), "figures": sum(len(r.figures) for r in self.train)},
             "val": {"regions": len(self.val), "figures": sum(len(r.figures) for r in self.val)},
         }
@@ -70,16 +89,24 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
     rank, processes = process()
     material = gather(recipe, data)
     torch.manual_seed(recipe.training.seed)
+    method = METHODS[recipe.method]
+    recipe = replace(recipe, detector=method.told_by_data(recipe.detector, material.domains()))
     detector = create(recipe.method, material.scanners, recipe.detector)
     claim = {**recipe.to_json(), "data_sha256": material.digest()}
     if _finished(out, claim):
         if rank == 0:
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
-    source, judge = _checked(recipe, data.images, material, detector, out, device)
-    prepared = detector.prepare(source)
-    if rank == 0:
-        write_json(out / RECIPE, claim)
+    source, every, judge = _checked(recipe, data.images, material, detector, out, device)
+
+    def begin() -> None:
+        if rank == 0:
+            write_json(out / RECIPE, claim)
+
+    prepared = detector.prepare(
+        Workshop(source, every, out, device, recipe.training.seed, recipe.training.workers, begin)
+    )
+    begin()
     log = RunLog(out, quiet=rank > 0)
     try:
         log.say(
@@ -128,40 +155,55 @@ def gather(recipe: Recipe, data: DataFolder) -> Material:
         raise InputError(
             None, f"labelled scanner {wrong[0]!r} is no training scanner", f"those are {', '.join(scanners)}"
         )
+    unlabelled = list(settings.unlabelled_tumors) or _unannotated_tumors(parts["train"], labelled)
+    everything = Material(parts["train"], parts["val"], scanners, labelled, unlabelled)
     for name, regions in parts.items():
-        if not any(len(r.figures) for r in regions if r.domain.scanner in labelled):
+        if not any(len(r.figures) for r in regions if everything.counts(r)):
             raise InputError(
                 None,
                 f"the part {name!r} of the split holds no mitotic figure of {', '.join(labelled) or 'any scanner'}",
                 "training and validation need annotated figures",
             )
-    if not METHODS[recipe.method].uses_unlabelled:
+    if METHODS[recipe.method].uses_unlabelled == "never":
         scanners = labelled
+        parts = {name: [r for r in regions if everything.counts(r)] for name, regions in parts.items()}
     train, val = ([r for r in regions if r.domain.scanner in scanners] for regions in parts.values())
-    return Material(train, val, scanners, labelled)
+    return replace(everything, train=train, val=val, scanners=scanners)
 
 
 def _annotated(regions: Sequence[Region], scanner: str) -> bool:
     return any(len(r.label) for r in regions if r.domain.scanner == scanner)
 
 
+def _unannotated_tumors(regions: Sequence[Region], scanners: Sequence[str]) -> list[str]:
+    """Tumour types of which no region of these scanners holds an annotation."""
+    seen = {r.domain.tumor_type for r in regions if r.domain.scanner in scanners}
+    return sorted(seen - {r.domain.tumor_type for r in regions if r.domain.scanner in scanners and len(r.label)})
+
+
 def _checked(
     recipe: Recipe, images: Path, material: Material, detector: Detector, out: Path, device: torch.device
-) -> tuple[TileSource, Judge]:
-    """Where tiles are drawn from, and what validates; every image was opened."""
+) -> tuple[TileSource, TileSource, Judge]:
+    """Where tiles are drawn from, for the training and for its preparation, and what validates.
+
+    Every image was opened.
+    """
     side_px = recipe.training.crop_px or detector.tile_px
     if side_px < detector.least_tile_px:
         raise UsageError(
             None, f"training tiles of {side_px} px", f"{recipe.method} needs {detector.least_tile_px} px or more"
         )
     train, val = measured(images, material.train), measured(images, material.val)
-    searched = [r for r in val if r.domain.scanner in material.labelled]
+    searched = [r for r in val if material.counts(r)]
     check_sizes(images, searched, detector.tile_px, detector.mpp, detector.mpp_tolerance)
     steps = recipe.optimisation
+    drawn, scanners = train, material.scanners
+    if METHODS[recipe.method].uses_unlabelled != "training":
+        drawn, scanners = [r for r in train if material.counts(r)], material.labelled
     source = TileSource(
         images,
-        train,
-        material.scanners,
+        drawn,
+        scanners,
         material.labelled,
         tile_px=side_px,
         mpp=detector.mpp,
@@ -169,11 +211,13 @@ def _checked(
         tiles_per_scanner=recipe.training.tiles_per_scanner,
         near_figure=recipe.training.near_figure,
         near=recipe.training.near,
+        background=recipe.training.background,
+        unlabelled_tumors=material.unlabelled_tumors,
         seed=recipe.training.seed,
         augment=detector.augmentation,
         length=steps.epochs * steps.steps_per_epoch * process()[1],
     )
-    present = [s for s in material.scanners if any(r.domain.scanner == s for r in val)]
+    present = [s for s in scanners if any(r.domain.scanner == s for r in val)]
     seen = replace(
         source,
         regions=val,
@@ -182,7 +226,8 @@ def _checked(
         augment=None,
         length=recipe.training.validation_batches,
     )
-    return source, Judge(recipe, seen, out, device, material.facts())
+    every = replace(source, regions=train, scanners=material.scanners)
+    return source, every, Judge(recipe, seen, out, device, material.facts())
 
 
 def _finished(out: Path, claim: dict[str, Any]) -> bool:

@@ -31,7 +31,7 @@ class Judge:
         self, recipe: Recipe, source: TileSource, out: Path, device: torch.device, data: dict[str, Any]
     ) -> None:
         self.recipe, self.source, self.out, self.device, self.data = recipe, source, out, device, data
-        self.regions = [r for r in source.regions if r.domain.scanner in source.labelled]
+        self.regions = [r for r in source.regions if source.is_labelled(r)]
         file = out / checkpoint.FILE
         self.best: dict[str, Any] = checkpoint.read_header(file)["provenance"]["validation"] if file.is_file() else {}
 

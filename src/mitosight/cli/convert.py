@@ -15,7 +15,7 @@ _FORMATS = "midog, midog++, sqlite, tupac, mitos14 or csv"
 
 
 def convert(
-    source: Path = typer.Argument(..., metavar="IN", help="Annotation file, folder of CSVs one for each image, or data folder."),
+    source: Path = typer.Argument(..., metavar="IN", help="Annotation file, folder of CSVs, or data folder."),
     target: Path = typer.Argument(..., metavar="OUT", help="File, or folder for tupac and mitos14."),
     from_format: str | None = typer.Option(
         None, "--from", metavar="FORMAT", help=f"{_FORMATS}; else told by the content."

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from mitosight.augment import Augmentation
+from mitosight.augment import Augment
 from mitosight.batch import Batch
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
+from mitosight.optimisation import Optimisation
 
 LEAST_SEARCH_PX = 128  # of the tiles of a slide, which overlap by 64
 
@@ -28,6 +30,19 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Batch: ...
 
 
+class Workshop(Protocol):
+    """What a training lends a method for its preparation; see `mitosight.workshop`."""
+
+    @property
+    def source(self) -> Source: ...
+
+    def tiles(self, tile_px: int, tiles_per_scanner: int, augment: Any = None) -> Any: ...
+
+    def fit(
+        self, name: str, learner: nn.Module, source: Any, optimisation: Optimisation, facts: dict[str, Any]
+    ) -> Path: ...
+
+
 class Detector(nn.Module):
     """One published method: trained on batches of tiles, applied to tiles. Knows no slide, file or metric.
 
@@ -36,7 +51,9 @@ class Detector(nn.Module):
 
     Attributes:
         title: one line for `mitosight methods`.
-        uses_unlabelled: whether tiles of scanners without labels teach it anything; they are not drawn otherwise.
+        uses_unlabelled: what tiles of scanners or tumours without labels teach it: nothing ("never"), what it
+            learns before its training ("preparation"), or also the network itself ("training"); only then are they
+            among its training tiles.
         least_tile_px: side of the smallest tile that it can be trained on.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
@@ -48,7 +65,7 @@ class Detector(nn.Module):
     """
 
     title: ClassVar[str]
-    uses_unlabelled: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "never"
     least_tile_px: int = 32
 
     def __init__(
@@ -58,7 +75,7 @@ class Detector(nn.Module):
         mpp: float,
         mpp_tolerance: float,
         tile_px: int,
-        augmentation: Augmentation | None,
+        augmentation: Augment | None,
     ) -> None:
         super().__init__()
         if tile_px < LEAST_SEARCH_PX:
@@ -73,8 +90,19 @@ class Detector(nn.Module):
         self.progress = 1.0
         self.threshold = 0.5
 
-    def prepare(self, source: Source) -> list[str]:
-        """Runs once before training, e.g. initial weights or statistics of the tiles; returns lines for the log."""
+    @classmethod
+    def told_by_data(cls, given: dict[str, Any], domains: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """The arguments `given`, with those that the training data decide filled in.
+
+        `domains` holds the names in the training regions by column of `domains.csv` (scanner, tumor_type, species).
+        """
+        return given
+
+    def prepare(self, workshop: Workshop) -> list[str]:
+        """Runs before training: first weights, statistics of tiles, trainings of its own; returns lines for the log.
+
+        A training that is resumed prepares again; what `workshop.fit` has finished is not trained twice.
+        """
         return []
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

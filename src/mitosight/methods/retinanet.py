@@ -15,12 +15,17 @@ from mitosight.augment import Augmentation
 from mitosight.batch import Batch
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
-from mitosight.methods.detector import Amount, Count, Detector, Share, Size, Source
+from mitosight.methods.detector import Amount, Count, Detector, Share, Size, Workshop
 from mitosight.methods.parts import boxes
 from mitosight.methods.parts.trunk import STRIDES, ConvHead, Pyramid, Trunk, normalise, statistics
 
-Normalise = Literal["batch", "midog", "none"]
-MIDOG_MEAN, MIDOG_STD = (0.7481, 0.5692, 0.7225), (0.1759, 0.2284, 0.1792)
+Normalise = Literal["batch", "midog", "imagenet", "none"]
+STATISTICS = {  # mean and standard deviation by colour channel
+    "midog": ((0.7481, 0.5692, 0.7225), (0.1759, 0.2284, 0.1792)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+FIRST_POSITIVES, MOMENTUM = 100.0, 0.9  # of the running mean of positive anchors (detectron2)
 
 
 class RetinaNet(Detector):
@@ -31,11 +36,19 @@ class RetinaNet(Detector):
 
     Choices, each an argument:
         normalise: "batch" takes mean and standard deviation of the first training batch, as the reference code does;
-            "midog" the numbers it got; "none" leaves [0, 1] (the paper's weak baseline).
+            "midog" the numbers it got; "imagenet" torchvision's; "none" leaves [0, 1] (the paper's weak baseline).
         focal_alpha: weight of positive entries; 0.75 as in the reference code (the RetinaNet paper has 0.25).
         augment: the augmentations of the paper on or off (weak baseline).
         force_match: off, as in the reference code; on gives each figure its best anchor, as torchvision does.
-        levels: P3 never gets a positive anchor for a 50-px box; `[4]` is the later MIDOG++ baseline, and faster.
+        levels: of 3 to 7. P3 never gets a positive anchor for a 50-px box; `[4]` is the later MIDOG++ baseline, and
+            faster.
+        anchor_base_px: base side of the anchors of each level; () takes `anchor_base` strides.
+        box_loss, divide_by: smooth L1 averaged over the positive anchors of a tile and classification divided by their
+            number ("tile", as in the reference code), or both summed over the batch and divided by a running mean of
+            its positive anchors ("running", as detectron2 does); "l1" for plain L1.
+        freeze_stages, freeze_norm: layers of the trunk that do not learn (1: the stem, 2: the first stage too) and
+            batch norms that keep their statistics. Only where first weights were loaded: frozen random layers are of
+            no use.
         Left out: the reference code's second class channel, which never gets a positive target.
     """
 
@@ -57,6 +70,7 @@ class RetinaNet(Detector):
         anchor_scales: Annotated[Sequence[Size], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0),
         anchor_ratios: Annotated[Sequence[Size], Field(min_length=1)] = (1.0,),
         anchor_base: Size = 4.0,
+        anchor_base_px: tuple[Size, ...] = (),
         head_convs: Annotated[int, Field(ge=0)] = 3,
         class_bias: Annotated[float, Field(allow_inf_nan=False)] = -4.0,
         positive_iou: Share = 0.5,
@@ -64,6 +78,10 @@ class RetinaNet(Detector):
         force_match: bool = False,
         focal_alpha: Share = 0.75,
         focal_gamma: Amount = 2.0,
+        box_loss: Literal["smooth-l1", "l1"] = "smooth-l1",
+        divide_by: Literal["tile", "running"] = "tile",
+        freeze_stages: Annotated[int, Field(ge=0, le=5)] = 0,
+        freeze_norm: bool = False,
         score_floor: Share = 0.05,
         nms_iou: Share = 0.4,
         most_per_tile: Count = 300,
@@ -80,30 +98,45 @@ class RetinaNet(Detector):
             raise UsageError(None, f"levels = {list(levels)}", f"pyramid levels are {list(STRIDES)}")
         if positive_iou < negative_iou:
             raise UsageError(None, f"positive_iou = {positive_iou}", f"expected {negative_iou} (negative_iou) or more")
-        if normalise not in ("batch", "midog", "none"):
-            raise UsageError(None, f"normalise = {normalise!r}", "accepted are batch, midog, none")
+        if normalise not in ("batch", "none", *STATISTICS):
+            raise UsageError(None, f"normalise = {normalise!r}", "accepted are batch, midog, imagenet, none")
         self.weights, self.normalise = weights, normalise
+        self.freeze_stages, self.freeze_norm = freeze_stages, freeze_norm
         self.levels = tuple(sorted(set(levels)))
-        self.sides_px = {level: [anchor_base * STRIDES[level] * s for s in anchor_scales] for level in self.levels}
+        if anchor_base_px and len(anchor_base_px) != len(self.levels):
+            raise UsageError(
+                None, f"anchor_base_px holds {len(anchor_base_px)} sides", f"expected {len(self.levels)}, one a level"
+            )
+        bases_px = anchor_base_px or [anchor_base * STRIDES[level] for level in self.levels]
+        self.sides_px = {level: [b * s for s in anchor_scales] for level, b in zip(self.levels, bases_px, strict=True)}
         self.anchor_ratios = tuple(anchor_ratios)
         self.positive_iou, self.negative_iou, self.force_match = positive_iou, negative_iou, force_match
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.box_loss = functional.l1_loss if box_loss == "l1" else functional.smooth_l1_loss
         self.score_floor, self.nms_iou, self.most_per_tile = score_floor, nms_iou, most_per_tile
         self.trunk = Trunk(depth)
         self.pyramid = Pyramid(self.trunk.channels, channels, self.levels)
         per_cell = len(anchor_scales) * len(anchor_ratios)
         self.class_head = ConvHead(channels, head_convs, per_cell, class_bias)
         self.box_head = ConvHead(channels, head_convs, 4 * per_cell, 0.0)
-        self.register_buffer("mean", torch.tensor(MIDOG_MEAN if normalise == "midog" else (0.0, 0.0, 0.0)))
-        self.register_buffer("std", torch.tensor(MIDOG_STD if normalise == "midog" else (1.0, 1.0, 1.0)))
+        mean, std = STATISTICS.get(normalise, UNSCALED)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("positives", torch.tensor(FIRST_POSITIVES) if divide_by == "running" else None)
         self.mean: Tensor
         self.std: Tensor
+        self.positives: Tensor | None
 
-    def prepare(self, source: Source) -> list[str]:
+    def prepare(self, workshop: Workshop) -> list[str]:
         """Loads the first weights of the trunk; measures colour statistics on the first batch."""
-        log = [self.trunk.initialise(self.weights)]
+        loaded, told = self.trunk.initialise(self.weights)
+        log = [told]
+        if loaded:
+            self.trunk.freeze(self.freeze_stages, self.freeze_norm)
+        elif self.freeze_stages or self.freeze_norm:
+            log.append("no layer is frozen: there are no first weights to keep")
         if self.normalise == "batch":
-            mean, std = statistics(source[0].images)
+            mean, std = statistics(workshop.source[0].images)
             self.mean.copy_(mean)
             self.std.copy_(std)
         log.append(f"colour mean {_numbers(self.mean)}, standard deviation {_numbers(self.std)} ({self.normalise})")
@@ -132,23 +165,33 @@ class RetinaNet(Detector):
     def detection_losses(self, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
         """`classification` and `box` of the labelled tiles; 0 where the batch has none.
 
-        Per tile the focal loss is summed and divided by the number of positive anchors (at least 1), smooth L1 is
-        averaged over positive anchors and coordinates.
+        Per tile the focal loss is summed over anchors, the box loss over positive anchors and coordinates. With
+        `divide_by` "tile" they are divided by the positive anchors of the tile (at least 1) and their coordinates, and
+        averaged over tiles; with "running" the sums over the batch are divided by a running mean of its positives.
         """
         logits, codes, anchors = self._flat(maps)
         height, width = batch.images.shape[-2:]
-        classification, box = logits.sum() * 0, codes.sum() * 0
+        classification, box, found = [logits.sum() * 0], [codes.sum() * 0], [0]
         for i in batch.labelled.nonzero()[:, 0].tolist():
             target = clip_boxes_to_image(boxes.squares(batch.figures[i]), (height, width))
             matched = boxes.match(target, anchors, self.positive_iou, self.negative_iou, self.force_match)
             positive, used = matched >= 0, matched > -2
             focal = sigmoid_focal_loss(logits[i], positive.to(logits.dtype), self.focal_alpha, self.focal_gamma)
-            classification = classification + focal[used].sum() / positive.sum().clamp(min=1)
-            if positive.any():
-                wanted = boxes.encode(target[matched[positive]], anchors[positive])
-                box = box + functional.smooth_l1_loss(codes[i][positive], wanted)
-        count = batch.labelled.sum().clamp(min=1)
-        return {"classification": classification / count, "box": box / count}
+            wanted = boxes.encode(target[matched[positive]], anchors[positive])
+            classification.append(focal[used].sum())
+            box.append(self.box_loss(codes[i][positive], wanted, reduction="sum"))
+            found.append(int(positive.sum()))
+        return self._divided(torch.stack(classification), torch.stack(box), found)
+
+    def _divided(self, classification: Tensor, box: Tensor, positives: list[int]) -> dict[str, Tensor]:
+        """Sums by tile, of which the first stands for none, as the two loss terms."""
+        if self.positives is None:
+            count = torch.tensor(positives, device=box.device).clamp(min=1)
+            tiles = max(1, len(positives) - 1)
+            return {"classification": (classification / count).sum() / tiles, "box": (box / count / 4).sum() / tiles}
+        if self.training:
+            self.positives.mul_(MOMENTUM).add_((1 - MOMENTUM) * max(1, sum(positives)))
+        return {"classification": classification.sum() / self.positives, "box": box.sum() / self.positives}
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
         """Boxes above `score_floor`, non-maximum suppression at `nms_iou`; their centres."""

@@ -48,7 +48,7 @@ class Wilm2021(RetinaNet):
     """
 
     title: ClassVar[str] = "Domain Adversarial RetinaNet (Wilm 2021): gradient reversal at the bottleneck"
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "training"
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Wilm2021(RetinaNet):
         self.domain_form, self.selection_form = domain_form, selection_form
         self.domain_weight, self.domain_gamma = domain_weight, domain_gamma
         self.confusion_weight = confusion_weight
-        strides = dict(zip(POSITIONS, STRIDES.values(), strict=True))
+        strides = dict(zip(POSITIONS, STRIDES.values(), strict=False))
         self.least_tile_px = max((LEAST_CELLS * strides[p] for p in discriminators), default=32)
         self.discriminators = nn.ModuleDict(
             {p: DomainDiscriminator(self.trunk.channels[POSITIONS.index(p)], max(1, len(self.scanners)), domain_dropout)

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from mitosight.errors import InputError, UsageError
 
-STRIDES = {3: 8, 4: 16, 5: 32}
+STRIDES = {3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
 DEPTHS = (18, 34, 50, 101)
 
 
@@ -30,6 +31,7 @@ class Trunk(nn.Module):
         widest = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
         self.channels = (widest // 4, widest // 2, widest)
+        self.frozen: list[nn.Module] = []  # layers that keep their weights, and batch norms that keep their statistics
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns [C3, C4, C5]."""
@@ -39,14 +41,33 @@ class Trunk(nn.Module):
         c4 = body.layer3(c3)
         return [c3, c4, body.layer4(c4)]
 
-    def initialise(self, weights: str) -> str:
-        """Loads first weights: "imagenet" (fetched), "none", or the path of a safetensors file; says what was done.
+    def freeze(self, stages: int, norm: bool) -> None:
+        """Stops learning in the first `stages` (1: the stem, 2: layer1 too) and, with `norm`, in each batch norm."""
+        body = self.body
+        layers = [body.conv1, body.bn1, body.layer1, body.layer2, body.layer3, body.layer4]
+        self.frozen = layers[: stages + 1 if stages else 0]
+        self.frozen += [m for m in body.modules() if norm and isinstance(m, nn.BatchNorm2d)]
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Trunk:
+        """As for any module; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def initialise(self, weights: str) -> tuple[bool, str]:
+        """Loads first weights: "imagenet" (fetched), "none", or the path of a safetensors file.
+
+        Returns whether there are any, and what was done.
 
         Raises:
             InputError: the file cannot be read or holds another network.
         """
         if weights == "none":
-            return f"ResNet-{self.depth} starts from random weights (weights = none)"
+            return False, f"ResNet-{self.depth} starts from random weights (weights = none)"
         if weights == "imagenet":
             return self._fetch()
         state = _read(Path(weights))
@@ -55,38 +76,48 @@ class Trunk(nn.Module):
         if wrong:
             raise InputError(weights, f"does not hold a ResNet-{self.depth} ({wrong[0]} is missing or differs)")
         self.body.load_state_dict({k: state[k] for k in expected})
-        return f"ResNet-{self.depth} starts from {weights}"
+        return True, f"ResNet-{self.depth} starts from {weights}"
 
-    def _fetch(self) -> str:
+    def _fetch(self) -> tuple[bool, str]:
         enum = models.get_model_weights(f"resnet{self.depth}")
         try:
             state = enum.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except (URLError, OSError, RuntimeError) as error:
-            return f"ResNet-{self.depth} starts from random weights: ImageNet weights could not be fetched ({error})"
+            return (
+                False,
+                f"ResNet-{self.depth} starts from random weights: ImageNet weights could not be fetched ({error})",
+            )
         self.body.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
-        return f"ResNet-{self.depth} starts from ImageNet weights"
+        return True, f"ResNet-{self.depth} starts from ImageNet weights"
 
 
 class Pyramid(nn.Module):
-    """C3 to C5 to the pyramid levels asked for, all with `channels` channels (1x1 lateral, nearest, 3x3)."""
+    """C3 to C5 to the pyramid levels asked for, all with `channels` channels (1x1 lateral, nearest, 3x3).
+
+    P6 is a 3x3 convolution of C5 at stride 2, P7 one of P6 after ReLU; they are there when one of them is asked for.
+    """
 
     def __init__(self, inputs: tuple[int, int, int], channels: int, levels: tuple[int, ...]) -> None:
         super().__init__()
         self.levels = levels
-        self.fpn = FeaturePyramidNetwork(list(inputs), channels)
+        more = LastLevelP6P7(inputs[-1], channels) if max(levels) > 5 else None
+        self.fpn = FeaturePyramidNetwork(list(inputs), channels, more)
         for module in self.fpn.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        for i, level in enumerate(STRIDES):  # what no level asked for passes through learns nothing
+        for i, level in enumerate((3, 4, 5)):  # what no level asked for passes through learns nothing
             self.fpn.inner_blocks[i].requires_grad_(level >= min(levels))
             self.fpn.layer_blocks[i].requires_grad_(level in levels)
+        if more is not None:
+            more.p7.requires_grad_(7 in levels)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Returns one map for each level, finest first."""
-        named = self.fpn(OrderedDict((str(level), f) for level, f in zip(STRIDES, features, strict=True)))
-        return [named[str(level)] for level in self.levels]
+        named = self.fpn(OrderedDict((str(level), f) for level, f in zip((3, 4, 5), features, strict=True)))
+        found = dict(zip(STRIDES, named.values(), strict=False))
+        return [found[level] for level in self.levels]
 
 
 class ConvHead(nn.Module):
