@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"errors", "methods", "optimisation"},
     "inference": {"dataset", "detections", "errors", "methods", "slide", "tiles"},
     "validation": {*PLAIN, "checkpoint", "dataset", "evaluation", "inference", "methods", "recipe", "slide"},
+    "material": {"dataset", "errors", "methods", "recipe", "regions"},
     "workshop": {"augment", "dataset", "engine", "errors", "log", "optimisation", "outputs"},
     "training": {
         *PLAIN,
@@ -44,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "dataset",
         "engine",
         "log",
+        "material",
         "measured",
         "methods",
         "recipe",

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from mitosight import checkpoint, modelfile, recipe, regions, training
 from mitosight.errors import InputError, UsageError
+from mitosight.material import gather
 from mitosight.regions import DataFolder
 from mitosight.validation import Judge
 
@@ -131,16 +132,16 @@ def test_a_folder_holds_one_training(drawn: Path, tmp_path: Path, capsys: pytest
 
 def test_the_digest_follows_what_is_learnt_from(drawn: Path, tmp_path: Path) -> None:
     data, chosen = regions.load(drawn), tiny(folder=tmp_path)
-    same = training.gather(chosen, regions.load(drawn)).digest()
-    assert training.gather(chosen, data).digest() == same
+    same = gather(chosen, regions.load(drawn)).digest()
+    assert gather(chosen, data).digest() == same
     for changed in (
         without(data, "val", "grey"),
         without(data, "val", "grey", labels_only=True),
         DataFolder(data.images, data.regions, {**data.split, "train": data.split["train"][::-1][:1]}),
     ):
-        assert training.gather(chosen, changed).digest() != same
+        assert gather(chosen, changed).digest() != same
     tests_gone = DataFolder(data.images, data.regions, {**data.split, "test": ()})
-    assert training.gather(chosen, tests_gone).digest() == same
+    assert gather(chosen, tests_gone).digest() == same
 
 
 def test_a_tumour_without_annotations_counts_as_unlabelled(drawn: Path, tmp_path: Path) -> None:
@@ -156,12 +157,12 @@ def test_a_tumour_without_annotations_counts_as_unlabelled(drawn: Path, tmp_path
     ]
     data = DataFolder(data.images, tuple(skin), data.split)  # one scanner, two tumour types, one of them annotated
     for method, both in (("wilm2021", True), ("retinanet", False)):
-        found = training.gather(tiny(method, folder=tmp_path), data)
+        found = gather(tiny(method, folder=tmp_path), data)
         assert (found.scanners, found.labelled, found.unlabelled_tumors) == (["grey"], ["grey"], ["skin"])
         assert {r.domain.tumor_type for r in found.train} == ({"skin", "drawn"} if both else {"drawn"})
         assert found.domains()["tumor_type"] == sorted({r.domain.tumor_type for r in found.train})
     with pytest.raises(InputError, match="holds no mitotic figure of grey"):
-        training.gather(tiny("wilm2021", 'unlabelled_tumors=["skin", "drawn"]', folder=tmp_path), data)
+        gather(tiny("wilm2021", 'unlabelled_tumors=["skin", "drawn"]', folder=tmp_path), data)
 
 
 @pytest.mark.parametrize("labels_only", [False, True])
@@ -176,9 +177,9 @@ def test_a_scanner_may_be_missing_in_validation(drawn: Path, tmp_path: Path, lab
 
 def test_unlabelled_scanners_are_drawn_for_methods_that_use_them(drawn: Path, tmp_path: Path) -> None:
     data = without(regions.load(drawn), "train", "grey", labels_only=True)
-    used = training.gather(tiny("wilm2021", folder=tmp_path), data)
+    used = gather(tiny("wilm2021", folder=tmp_path), data)
     assert (used.scanners, used.labelled) == (["grey", "pink"], ["pink"])
-    plain = training.gather(tiny("retinanet", folder=tmp_path), data)
+    plain = gather(tiny("retinanet", folder=tmp_path), data)
     assert (plain.scanners, plain.labelled) == (["pink"], ["pink"])
     assert {r.domain.scanner for r in plain.train + plain.val} == {"pink"}
 
