@@ -153,10 +153,14 @@ class RetinaNet(Detector):
 
     def heads(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """[C3, C4, C5] to the maps of `network`."""
-        maps: list[Tensor] = []
-        for level in self.pyramid(features):
-            maps += [self.class_head(level), self.box_head(level)]
-        return tuple(maps)
+        return self.maps(self.pyramid(features))
+
+    def maps(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
+        """Pyramid levels, finest first, to the maps of `network`."""
+        found: list[Tensor] = []
+        for level in levels:
+            found += [self.class_head(level), self.box_head(level)]
+        return tuple(found)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Focal loss and smooth L1, averaged over the labelled tiles."""
