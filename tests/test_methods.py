@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     name: {"weights": "none", "tile_px": SIDE, "channels": 32, "normalise": "none"}
     for name in ("retinanet", "wilm2021")
 }
+SMALL["zhang2022"] = {**SMALL["retinanet"], "depth": 18, "classes": ["one", "two"]}
 METHOD = pytest.mark.parametrize("method", list(METHODS))
 
 

@@ -14,8 +14,9 @@ from mitosight.errors import UsageError
 from mitosight.methods.detector import Detector
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.methods.wilm2021 import Wilm2021
+from mitosight.methods.zhang2022 import Zhang2022
 
-METHODS: dict[str, type[Detector]] = {"retinanet": RetinaNet, "wilm2021": Wilm2021}
+METHODS: dict[str, type[Detector]] = {"retinanet": RetinaNet, "wilm2021": Wilm2021, "zhang2022": Zhang2022}
 
 
 def arguments(method: str) -> dict[str, Any]:
