@@ -41,6 +41,9 @@ def test_coding_by_hand_and_back() -> None:
     box = torch.cat([random, random + 20 + torch.rand(20, 2) * 60], dim=1)
     many = anchors.repeat(20, 1)
     assert torch.allclose(boxes.decode(boxes.encode(box, many), many), box, atol=1e-3)
+    assert boxes.encode(twice, anchors, (1.0, 0.5))[0].tolist() == pytest.approx([0.0, 0.0, 1.3863, 1.3863], abs=1e-4)
+    unscaled = (1.0, 1.0)
+    assert torch.allclose(boxes.decode(boxes.encode(box, many, unscaled), many, unscaled), box, atol=1e-3)
 
 
 def test_which_anchors_may_be_positive_for_a_figure() -> None:

@@ -46,6 +46,8 @@ class RetinaNet(Detector):
         box_loss, divide_by: smooth L1 averaged over the positive anchors of a tile and classification divided by their
             number ("tile", as in the reference code), or both summed over the batch and divided by a running mean of
             its positive anchors ("running", as detectron2 does); "l1" for plain L1.
+        box_scales: centre offset, in anchor sides, and log size of a box that are coded as 1; (0.1, 0.2) as in the
+            reference code, (1, 1) in detectron2 and torchvision, where the box loss weighs that much less.
         freeze_stages, freeze_norm: layers of the trunk that do not learn (1: the stem, 2: the first stage too) and
             batch norms that keep their statistics. Only where first weights were loaded: frozen random layers are of
             no use.
@@ -80,6 +82,7 @@ class RetinaNet(Detector):
         focal_gamma: Amount = 2.0,
         box_loss: Literal["smooth-l1", "l1"] = "smooth-l1",
         divide_by: Literal["tile", "running"] = "tile",
+        box_scales: tuple[Size, Size] = boxes.SCALES,
         freeze_stages: Annotated[int, Field(ge=0, le=5)] = 0,
         freeze_norm: bool = False,
         score_floor: Share = 0.05,
@@ -113,6 +116,7 @@ class RetinaNet(Detector):
         self.positive_iou, self.negative_iou, self.force_match = positive_iou, negative_iou, force_match
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         self.box_loss = functional.l1_loss if box_loss == "l1" else functional.smooth_l1_loss
+        self.box_scales = box_scales
         self.score_floor, self.nms_iou, self.most_per_tile = score_floor, nms_iou, most_per_tile
         self.trunk = Trunk(depth)
         self.pyramid = Pyramid(self.trunk.channels, channels, self.levels)
@@ -181,7 +185,7 @@ class RetinaNet(Detector):
             matched = boxes.match(target, anchors, self.positive_iou, self.negative_iou, self.force_match)
             positive, used = matched >= 0, matched > -2
             focal = sigmoid_focal_loss(logits[i], positive.to(logits.dtype), self.focal_alpha, self.focal_gamma)
-            wanted = boxes.encode(target[matched[positive]], anchors[positive])
+            wanted = boxes.encode(target[matched[positive]], anchors[positive], self.box_scales)
             classification.append(focal[used].sum())
             box.append(self.box_loss(codes[i][positive], wanted, reduction="sum"))
             found.append(int(positive.sum()))
@@ -204,7 +208,7 @@ class RetinaNet(Detector):
 
     def _decode_one(self, score: Tensor, codes: Tensor, anchors: Tensor, size_px: tuple[int, int]) -> Detections:
         index = (score >= self.score_floor).nonzero()[:, 0]
-        found = boxes.decode(codes[index], anchors[index])
+        found = boxes.decode(codes[index], anchors[index], self.box_scales)
         kept = nms(found, score[index], self.nms_iou)[: self.most_per_tile]
         centre = (found[kept, :2] + found[kept, 2:]) / 2
         inside = ((centre >= 0) & (centre < torch.tensor(size_px[::-1], device=centre.device))).all(dim=1)

@@ -50,8 +50,8 @@ class Zhang2022(RetinaNet):
             generalization ability", in the words that name the component; so `[0, 0, 0, 0]` is the ablation without
             it, flips stay. `augment = false` takes both (the other reading).
         The detector's own: what detectron2's and torchvision's RetinaNet have in common (P3 to P7 of 256 channels,
-            four convolutions, nine anchors a cell, forced matches, plain L1, first layers and batch norms frozen),
-            with anchors from 50 px as in Chung 2021; detectron2's running normaliser. One class: hard negatives feed
+            four convolutions, nine anchors a cell, forced matches, plain L1 on unscaled codes, first layers and batch
+            norms frozen), with anchors from 50 px as in Chung 2021; detectron2's running normaliser. One class: hard negatives feed
             the foreground head alone.
     """
 
@@ -84,6 +84,7 @@ class Zhang2022(RetinaNet):
         focal_alpha: Share = 0.25,
         box_loss: Literal["smooth-l1", "l1"] = "l1",
         divide_by: Literal["tile", "running"] = "running",
+        box_scales: tuple[Size, Size] = (1.0, 1.0),
         freeze_stages: Annotated[int, Field(ge=0, le=5)] = 2,
         freeze_norm: bool = True,
         nms_iou: Share = 0.5,
@@ -104,6 +105,7 @@ class Zhang2022(RetinaNet):
             focal_alpha=focal_alpha,
             box_loss=box_loss,
             divide_by=divide_by,
+            box_scales=box_scales,
             freeze_stages=freeze_stages,
             freeze_norm=freeze_norm,
             nms_iou=nms_iou,

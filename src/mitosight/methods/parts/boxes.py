@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-CENTRE_SCALE, SIZE_SCALE = 0.1, 0.2  # an offset of 0.1 anchor sides, or a log size of 0.2, is coded as 1
+Scales = tuple[float, float]
+SCALES: Scales = (0.1, 0.2)  # an offset of 0.1 anchor sides, or a log size of 0.2, is coded as 1
 
 
 def squares(points: Tensor) -> Tensor:
@@ -30,18 +31,18 @@ def level_anchors(rows: int, columns: int, stride: int, sides_px: Sequence[float
     return torch.cat([centres - shapes / 2, centres + shapes / 2], dim=-1).reshape(-1, 4)
 
 
-def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes (n, 4) relative to their anchors (n, 4): centre offsets and log sizes, scaled."""
+def encode(boxes: Tensor, anchors: Tensor, scales: Scales = SCALES) -> Tensor:
+    """Boxes (n, 4) relative to their anchors (n, 4): centre offsets and log sizes, over their scales."""
     size, anchor_size = boxes[:, 2:] - boxes[:, :2], anchors[:, 2:] - anchors[:, :2]
     offset = (boxes[:, 2:] + boxes[:, :2] - anchors[:, 2:] - anchors[:, :2]) / 2
-    return torch.cat([offset / anchor_size / CENTRE_SCALE, (size / anchor_size).log() / SIZE_SCALE], dim=1)
+    return torch.cat([offset / anchor_size / scales[0], (size / anchor_size).log() / scales[1]], dim=1)
 
 
-def decode(codes: Tensor, anchors: Tensor) -> Tensor:
+def decode(codes: Tensor, anchors: Tensor, scales: Scales = SCALES) -> Tensor:
     """The inverse of `encode`; a size is at most e^4 anchor sides, so that a wild code stays finite."""
     anchor_size = anchors[:, 2:] - anchors[:, :2]
-    centre = (anchors[:, 2:] + anchors[:, :2]) / 2 + codes[:, :2] * CENTRE_SCALE * anchor_size
-    half = (codes[:, 2:] * SIZE_SCALE).clamp(max=4).exp() * anchor_size / 2
+    centre = (anchors[:, 2:] + anchors[:, :2]) / 2 + codes[:, :2] * scales[0] * anchor_size
+    half = (codes[:, 2:] * scales[1]).clamp(max=4).exp() * anchor_size / 2
     return torch.cat([centre - half, centre + half], dim=1)
 
 
