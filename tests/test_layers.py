@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "tiles", "phantom"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
-EXTENDS = {"wilm2021": {"retinanet"}, "zhang2022": {"retinanet"}}
+EXTENDS = {"chung2021": {"retinanet"}, "wilm2021": {"retinanet"}, "zhang2022": {"retinanet"}}
 
 
 def room(path: Path) -> str:

@@ -20,6 +20,14 @@ SMALL: dict[str, dict[str, Any]] = {
     for name in ("retinanet", "wilm2021")
 }
 SMALL["zhang2022"] = {**SMALL["retinanet"], "depth": 18, "classes": ["one", "two"]}
+SMALL["chung2021"] = {
+    **SMALL["retinanet"],
+    "depth": 18,
+    "style_width": 4,
+    "style_blocks": 1,
+    "style_crop_px": 16,
+    "style_critic_depth": 2,
+}
 METHOD = pytest.mark.parametrize("method", list(METHODS))
 
 
@@ -44,13 +52,21 @@ def tiles(labelled: tuple[bool, bool] = (True, True)) -> Batch:
 
 
 class Shop:
-    """A workshop that lends nothing but tiles."""
+    """A workshop that lends tiles and trains nothing."""
 
     def __init__(self) -> None:
         self.source = Tiles()
 
+    def tiles(self, *settings: object) -> "Tiles":
+        return self.source
+
+    def fit(self, *settings: object) -> None:
+        pass
+
 
 class Tiles:
+    scanners = ("one", "two")
+
     def __getitem__(self, index: int) -> Batch:
         return tiles()
 

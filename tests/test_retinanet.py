@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
-from mitosight.methods.retinanet import STATISTICS, RetinaNet
+from mitosight.methods.parts.trunk import STATISTICS
+from mitosight.methods.retinanet import RetinaNet
 
 SMALL: dict[str, Any] = {
     "weights": "none",

@@ -11,12 +11,18 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mitosight.errors import UsageError
+from mitosight.methods.chung2021 import Chung2021
 from mitosight.methods.detector import Detector
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.methods.wilm2021 import Wilm2021
 from mitosight.methods.zhang2022 import Zhang2022
 
-METHODS: dict[str, type[Detector]] = {"retinanet": RetinaNet, "wilm2021": Wilm2021, "zhang2022": Zhang2022}
+METHODS: dict[str, type[Detector]] = {
+    "retinanet": RetinaNet,
+    "wilm2021": Wilm2021,
+    "chung2021": Chung2021,
+    "zhang2022": Zhang2022,
+}
 
 
 def arguments(method: str) -> dict[str, Any]:

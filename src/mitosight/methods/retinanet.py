@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -17,14 +17,11 @@ from mitosight.detections import Detections
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Amount, Count, Detector, Share, Size, Workshop
 from mitosight.methods.parts import boxes
-from mitosight.methods.parts.trunk import STRIDES, ConvHead, Pyramid, Trunk, normalise, statistics
+from mitosight.methods.parts.restyle import Codes, Restyle
+from mitosight.methods.parts.style import StyleTransfer
+from mitosight.methods.parts.trunk import STRIDES, ConvHead, Pyramid, Trunk, known_statistics, normalise, statistics
 
 Normalise = Literal["batch", "midog", "imagenet", "none"]
-STATISTICS = {  # mean and standard deviation by colour channel
-    "midog": ((0.7481, 0.5692, 0.7225), (0.1759, 0.2284, 0.1792)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 FIRST_POSITIVES, MOMENTUM = 100.0, 0.9  # of the running mean of positive anchors (detectron2)
 
 
@@ -51,10 +48,13 @@ class RetinaNet(Detector):
         freeze_stages, freeze_norm: layers of the trunk that do not learn (1: the stem, 2: the first stage too) and
             batch norms that keep their statistics. Only where first weights were loaded: frozen random layers are of
             no use.
+        restyle, style: in training, share of the tiles that the style transfer in the file `style` paints in a random
+            mixture of its scanners (Chung 2021); `style_codes`, `style_alpha`: see `parts.restyle.draw_codes`.
         Left out: the reference code's second class channel, which never gets a positive target.
     """
 
     title: ClassVar[str] = "RetinaNet, the plain detector (baselines of Wilm 2021)"
+    trains_style: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -88,6 +88,10 @@ class RetinaNet(Detector):
         score_floor: Share = 0.05,
         nms_iou: Share = 0.4,
         most_per_tile: Count = 300,
+        restyle: Share = 0.0,
+        style: str = "",
+        style_codes: Codes = "dirichlet",
+        style_alpha: Size = 1.0,
     ) -> None:
         super().__init__(
             scanners=scanners,
@@ -101,8 +105,12 @@ class RetinaNet(Detector):
             raise UsageError(None, f"levels = {list(levels)}", f"pyramid levels are {list(STRIDES)}")
         if positive_iou < negative_iou:
             raise UsageError(None, f"positive_iou = {positive_iou}", f"expected {negative_iou} (negative_iou) or more")
-        if normalise not in ("batch", "none", *STATISTICS):
-            raise UsageError(None, f"normalise = {normalise!r}", "accepted are batch, midog, imagenet, none")
+        if normalise not in get_args(Normalise):
+            raise UsageError(None, f"normalise = {normalise!r}", f"accepted are {', '.join(get_args(Normalise))}")
+        if restyle and not (style or self.trains_style):
+            raise UsageError(None, f"restyle = {restyle} without a style transfer", "name its file with style")
+        self.restyle, self.style, self.style_codes, self.style_alpha = restyle, style, style_codes, style_alpha
+        self.restyling: Restyle | None = None
         self.weights, self.normalise = weights, normalise
         self.freeze_stages, self.freeze_norm = freeze_stages, freeze_norm
         self.levels = tuple(sorted(set(levels)))
@@ -123,16 +131,16 @@ class RetinaNet(Detector):
         per_cell = len(anchor_scales) * len(anchor_ratios)
         self.class_head = ConvHead(channels, head_convs, per_cell, class_bias)
         self.box_head = ConvHead(channels, head_convs, 4 * per_cell, 0.0)
-        mean, std = STATISTICS.get(normalise, UNSCALED)
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        mean, std = known_statistics(normalise)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
         self.register_buffer("positives", torch.tensor(FIRST_POSITIVES) if divide_by == "running" else None)
         self.mean: Tensor
         self.std: Tensor
         self.positives: Tensor | None
 
     def prepare(self, workshop: Workshop) -> list[str]:
-        """Loads the first weights of the trunk; measures colour statistics on the first batch."""
+        """Loads first weights and, where tiles are restyled, the transfer; measures colour statistics on a batch."""
         loaded, told = self.trunk.initialise(self.weights)
         log = [told]
         if loaded:
@@ -144,10 +152,20 @@ class RetinaNet(Detector):
             self.mean.copy_(mean)
             self.std.copy_(std)
         log.append(f"colour mean {_numbers(self.mean)}, standard deviation {_numbers(self.std)} ({self.normalise})")
+        if self.restyle:
+            transfer = self.transfer(workshop)
+            self.restyling = Restyle(transfer.generator, self.restyle, self.style_codes, self.style_alpha)
+            log.append(f"{self.restyle:g} of the tiles are painted in mixtures of {', '.join(transfer.scanners)}")
         return log
 
+    def transfer(self, workshop: Workshop) -> StyleTransfer:
+        """The style transfer for `restyle`."""
+        return StyleTransfer.load(self.style)
+
     def encode(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] to [C3, C4, C5] of the trunk."""
+        """(N, 3, H, W) in [0, 1] to [C3, C4, C5] of the trunk; in training some tiles are restyled first."""
+        if self.training and self.restyling is not None:
+            images = self.restyling(images)
         features: list[Tensor] = self.trunk(normalise(images, self.mean, self.std))
         return features
 

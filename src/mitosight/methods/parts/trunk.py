@@ -6,6 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 from urllib.error import URLError
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,6 +18,11 @@ from mitosight.errors import InputError, UsageError
 
 STRIDES = {3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
 DEPTHS = (18, 34, 50, 101)
+STATISTICS = {  # mean and standard deviation by colour channel
+    "midog": ((0.7481, 0.5692, 0.7225), (0.1759, 0.2284, 0.1792)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Trunk(nn.Module):
@@ -148,6 +154,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(
             path, f"is no readable safetensors file ({error})", "convert weights with safetensors.torch.save_file"
         ) from None
+
+
+def known_statistics(kind: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (3,) called "midog" or "imagenet"; 0 and 1 for any other name."""
+    mean, std = STATISTICS.get(kind, UNSCALED)
+    return torch.tensor(mean), torch.tensor(std)
 
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
