@@ -38,7 +38,7 @@ class Zhang2022(RetinaNet):
             other level of `levels`, such as "p7", or "c5", the trunk's last map before the pyramid.
         auxiliary_widths, auxiliary_dropout: hidden layers of each head.
         label_weight, foreground_weight: a new label head has ln K (1.8 for six tumours), a new foreground head about
-            0.1, each detection term 1 or more. 0.1 and 1 put both heads at a tenth of the detection, so that they
+            0.1, each detection term 2 or more. 0.1 and 1 keep both heads below a tenth of the detection, so that they
             guide and do not lead; 0 leaves a head out, as the ablation does.
         label, classes: the column of `domains.csv` that the label head tells, and its names. () takes those of the
             training regions. "unknown" is no class (the paper, too, treats what is not recorded as unknown); a tile
@@ -51,8 +51,8 @@ class Zhang2022(RetinaNet):
             it, flips stay. `augment = false` takes both (the other reading).
         The detector's own: what detectron2's and torchvision's RetinaNet have in common (P3 to P7 of 256 channels,
             four convolutions, nine anchors a cell, forced matches, plain L1 on unscaled codes, first layers and batch
-            norms frozen), with anchors from 50 px as in Chung 2021; detectron2's running normaliser. One class: hard negatives feed
-            the foreground head alone.
+            norms frozen), with anchors from 50 px as in Chung 2021; detectron2's running normaliser. One class: hard
+            negatives feed the foreground head alone.
     """
 
     title: ClassVar[str] = "Multi-task RetinaNet (Zhang 2022): tumour and foreground heads beside the detector, jitter"
@@ -145,11 +145,12 @@ class Zhang2022(RetinaNet):
     def prepare(self, workshop: Workshop) -> list[str]:
         """As `RetinaNet`; says what the label head tells apart, or why there is none."""
         log, noun, names = super().prepare(workshop), NOUNS[self.label], ", ".join(self.classes)
+        head = f"{noun.removesuffix(' type')} head"
         if self.label_head is not None:
-            log.append(f"the {noun} head tells {len(self.classes)} apart: {names}")
+            log.append(f"the {head} tells {len(self.classes)} apart: {names}")
         elif self.label_weight:
             held = f"one {noun} ({names})" if self.classes else f"no {noun} by name"
-            log.append(f"the training regions hold {held}: trained without the {noun.removesuffix(' type')} head")
+            log.append(f"the training regions hold {held}: trained without the {head}")
         return log
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
