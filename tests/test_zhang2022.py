@@ -103,6 +103,9 @@ def test_unlabelled_tiles_reach_the_label_head_alone() -> None:
     assert losses["label"].item() > 0.05  # 0.1 ln 3 = 0.11 from a new head
     assert gradient(losses["label"], encoder) > 0
     assert [gradient(losses[name], encoder) for name in ("classification", "box", "foreground")] == [0, 0, 0]
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    silent = [name for name, p in detector.named_parameters() if p.requires_grad and p.grad is None]
+    assert silent == []  # several processes wait for each
 
 
 def test_detection_and_foreground_are_those_of_the_labelled_tiles() -> None:
