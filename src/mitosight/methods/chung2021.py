@@ -33,10 +33,10 @@ class Chung2021(RetinaNet):
     recipe has 0.01.
     Where it is silent, each an argument:
         Detector: detectron2's RetinaNet, which the paper builds on: 256 channels, P3 to P7, heads of four convolutions,
-            aspect ratios 0.5, 1, 2, forced matches, focal alpha 0.25, plain L1, running normaliser, stem and first
-            stage and all batch norms frozen, suppression at IoU 0.5, 100 boxes a tile. Tiles are never resized. Not
-            detectron2's: colour statistics (torchvision's weights come with their own) and the first weights of the
-            heads, which are those of `retinanet`.
+            aspect ratios 0.5, 1, 2, forced matches, focal alpha 0.25, plain L1 on unscaled codes, running normaliser,
+            stem, first stage and all batch norms frozen, suppression at IoU 0.5, 100 boxes a tile. Tiles are never
+            resized. Not detectron2's: colour statistics (torchvision's weights come with their own) and the first
+            weights of the heads, which are those of `retinanet`.
         style_codes, style_alpha: "a random 4-component normalised vector". Default Dirichlet(1), each mixture as
             likely as any other; see `parts.restyle.draw_codes` for the other readings.
         style: the file of a trained transfer, in the place of training one. It may know other scanners.
@@ -80,6 +80,7 @@ class Chung2021(RetinaNet):
         focal_alpha: Share = 0.25,
         box_loss: Literal["smooth-l1", "l1"] = "l1",
         divide_by: Literal["tile", "running"] = "running",
+        box_scales: tuple[Size, Size] = (1.0, 1.0),
         freeze_stages: Annotated[int, Field(ge=0, le=5)] = 2,
         freeze_norm: bool = True,
         nms_iou: Share = 0.5,
@@ -102,6 +103,7 @@ class Chung2021(RetinaNet):
             focal_alpha=focal_alpha,
             box_loss=box_loss,
             divide_by=divide_by,
+            box_scales=box_scales,
             freeze_stages=freeze_stages,
             freeze_norm=freeze_norm,
             nms_iou=nms_iou,

@@ -164,7 +164,7 @@ class StyleTransfer(nn.Module):
                 raise InputError(file, f"is no style transfer of this version ({what})", _EXPECTED)
             transfer = cls(facts["scanners"], **facts["arguments"])
             transfer.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (UsageError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(file, f"is a damaged style transfer ({str(error).splitlines()[0]})", _EXPECTED) from None
         return transfer.eval()
 
