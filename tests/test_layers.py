@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"errors", "outputs", "detections", "regions", "slide"},
     "slide": {"errors", "mpp", "outputs"},
     "tiles": {"errors"},
+    "stain": set(),
     "phantom": {"errors", "outputs", "regions", "slide"},
     "measured": {"errors", "regions", "slide"},
     "batch": set(),
@@ -52,11 +53,27 @@ ALLOWED: dict[str, set[str]] = {
         "validation",
         "workshop",
     },
+    "styles": {
+        "augment",
+        "batch",
+        "checkpoint",
+        "dataset",
+        "engine",
+        "errors",
+        "log",
+        "measured",
+        "methods",
+        "modelfile",
+        "optimisation",
+        "outputs",
+        "regions",
+        "stain",
+    },
     "probe": {"dataset", "errors", "methods", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
 }
-NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "tiles", "phantom"}
+NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "phantom"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
 EXTENDS = {"chung2021": {"retinanet"}, "wilm2021": {"retinanet"}, "zhang2022": {"retinanet"}}
 

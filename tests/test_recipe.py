@@ -87,7 +87,7 @@ def test_what_is_refused(file: Path, text: str, told: str) -> None:
 
 
 def test_no_such_recipe(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="wilm2020: no such recipe; give a file or one of .*demo, .*wilm2021"):
+    with pytest.raises(UsageError, match=r"wilm2020: no such recipe; give a file or one of .*demo, .*wilm2021"):
         recipe.load("wilm2020")
     with pytest.raises(UsageError, match="is no readable recipe"):
         recipe.load(str(tmp_path))

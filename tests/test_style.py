@@ -267,7 +267,7 @@ def test_codes_lie_on_the_simplex(kind: Any, alpha: float, deviation: float) -> 
 
 def test_restyles_a_share_of_the_tiles() -> None:
     torch.manual_seed(0)
-    generator, images = Generator(3, width=4, blocks=0), torch.rand(400, 3, 8, 8, requires_grad=True)
+    generator, images = Generator(3, width=4, blocks=0), torch.rand(400, 3, 16, 16, requires_grad=True)
     painted = Restyle(generator, 0.2)(images)
     changed = (painted != images).flatten(1).any(dim=1)
     assert 50 < int(changed.sum()) < 110  # 80 of 400, standard deviation 8
@@ -281,12 +281,12 @@ def test_restyles_a_share_of_the_tiles() -> None:
 
 
 def test_probability_0_leaves_the_batch_alone() -> None:
-    images = torch.rand(50, 3, 8, 8)
+    images = torch.rand(50, 3, 16, 16)
     assert Restyle(Generator(3, width=4, blocks=0), 0.0)(images) is images
 
 
 def test_half_precision_stays_inside(tmp_path: Path) -> None:
-    images = torch.rand(3, 3, 10, 9)
+    images = torch.rand(3, 3, 18, 17)
     with torch.autocast("cpu", torch.bfloat16):
         painted = Restyle(Generator(3, width=4, blocks=0), 1.0)(images)
     assert painted.dtype == torch.float32 and painted.shape == images.shape

@@ -19,6 +19,7 @@ from mitosight.cli.evaluate import evaluate
 from mitosight.cli.info import info
 from mitosight.cli.methods import methods
 from mitosight.cli.phantom import phantom
+from mitosight.cli.styles import styles
 from mitosight.cli.train import train
 from mitosight.errors import InputError
 
@@ -63,6 +64,7 @@ app.command()(info)
 app.command()(train)
 app.command()(detect)
 app.command()(methods)
+app.command()(styles)
 app.command()(demo)
 app.command()(phantom)
 

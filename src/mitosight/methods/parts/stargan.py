@@ -8,6 +8,7 @@ from torch.nn import functional
 
 LEAK = 0.01
 SCALE = 4  # the generator halves its input twice
+RIM_PX = 8  # where the zeros at the border show in what is painted
 
 
 class Residual(nn.Module):
@@ -57,11 +58,15 @@ class Generator(nn.Module):
         return painted
 
     def restyled(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] of any size, and codes (N, styles), to float32 images in [0, 1]."""
+        """Images (N, 3, H, W) in [0, 1], 16 px or more a side, and codes (N, styles), to float32 images in [0, 1].
+
+        A mirrored rim is painted with them and cut off, since the zeros at the border leave a coloured one.
+        """
         height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % SCALE, 0, -height % SCALE), mode="replicate")
-        painted: Tensor = self(padded * 2 - 1, codes).float()
-        return ((painted[..., :height, :width] + 1) / 2).clamp(0, 1)
+        rim = (RIM_PX, RIM_PX + -width % SCALE, RIM_PX, RIM_PX + -height % SCALE)
+        painted: Tensor = self(functional.pad(images, rim, mode="reflect") * 2 - 1, codes).float()
+        inside = painted[..., RIM_PX : RIM_PX + height, RIM_PX : RIM_PX + width]
+        return ((inside + 1) / 2).clamp(0, 1)
 
 
 class Critic(nn.Module):
