@@ -18,6 +18,7 @@ from mitosight.methods.parts.restyle import Restyle
 from mitosight.methods.parts.stargan import Generator
 from mitosight.methods.parts.style import StyleTransfer
 from mitosight.methods.retinanet import RetinaNet
+from mitosight.validation import Judge
 from mitosight.workshop import Workshop
 
 CPU = torch.device("cpu")
@@ -122,6 +123,32 @@ def test_a_training_leaves_its_transfer(drawn: Path, tmp_path: Path) -> None:
     training.train(other, data, tmp_path / "other", CPU)
     assert not (tmp_path / "other" / "style-transfer").exists()
     assert "1 of the tiles are painted" in (tmp_path / "other" / "log.jsonl").read_text()
+
+
+def test_a_resumed_training_equals_an_unbroken_one(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Painted tiles and mixtures are those of the step, whenever it runs."""
+    data, chosen = regions.load(drawn), tiny(tmp_path)
+    chosen = recipe.parse({**chosen.to_json(), "optimisation": {"epochs": 2, "steps_per_epoch": 2, "lr": 1e-3}})
+    unbroken = training.train(chosen, data, tmp_path / "a", CPU)
+    judge, calls = Judge.__call__, []
+
+    def stopped(self: Judge, detector: Any, epoch: int) -> dict[str, Any]:
+        calls.append(epoch)
+        if calls == [0, 1]:
+            raise KeyboardInterrupt
+        return judge(self, detector, epoch)
+
+    monkeypatch.setattr(Judge, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(chosen, data, tmp_path / "b", CPU)
+    resumed = training.train(chosen, data, tmp_path / "b", CPU)
+    assert calls == [0, 1, 1]
+    for file in (unbroken, tmp_path / "a" / "style-transfer" / "style-transfer.safetensors"):
+        again = load_file(tmp_path / "b" / file.relative_to(tmp_path / "a"))
+        assert all(torch.equal(value, again[name]) for name, value in load_file(file).items())
+    assert resumed == tmp_path / "b" / "model.safetensors"
 
 
 def test_prepare_trains_once(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,20 @@ def test_the_code_changes_the_picture_everywhere() -> None:
     assert (one - other)[..., 12:20, 12:20].abs().mean() > 1e-3
 
 
+def test_before_training_the_code_weighs_half_on_a_tile_of_twice_the_side() -> None:
+    """It comes in through the zeros at the border, whose share of a tile goes with 1 / side."""
+    torch.manual_seed(0)
+    generator, images = Generator(2, width=8, blocks=1), torch.rand(1, 3, 128, 128) * 2 - 1
+    effects = []
+    for side in (32, 64, 128):
+        with torch.no_grad():
+            one, other = generator(images[..., :side, :side].expand(2, 3, side, side), torch.eye(2))
+        inside = slice(side // 4, 3 * side // 4)
+        effects.append(float((one - other)[:, inside, inside].abs().mean()))
+    assert effects[0] / effects[1] == pytest.approx(2, rel=0.2)
+    assert effects[1] / effects[2] == pytest.approx(2, rel=0.2)
+
+
 def test_without_zeros_at_the_border_the_code_would_do_nothing() -> None:
     """The reason for zero padding: instance norm takes a constant away."""
     torch.manual_seed(0)
