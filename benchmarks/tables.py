@@ -78,11 +78,11 @@ def interval_lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     return [*lines, ""]
 
 
-def ablation_table(folder: Path) -> list[str]:
+def ablation_table(folder: Path, experiment: str) -> list[str]:
     """What the domain loss does, on the part "val", one line a setting."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("d-*.json")):
-        found.setdefault(path.stem.split("-")[1], []).append(json.loads(path.read_text()))
+    for path in sorted(folder.glob(f"{experiment}-*.json")):
+        found.setdefault(path.stem[2:].rpartition("-")[0], []).append(json.loads(path.read_text()))
     lines = ["| domain loss | mean AUCPR on val | mean F1 on val | scanner told from features |", "|---|---|---|---|"]
     for name, runs in found.items():
         facts = (
@@ -108,8 +108,13 @@ def main() -> None:
         found = records(folder, experiment)
         if any(found.values()):
             lines += [title, "", *score_table(found), *fact_table(found), *interval_lines(found)]
-    if rows := ablation_table(folder):
-        lines += ["### d. How much domain loss (part val, labelled scanners)", "", *rows]
+    ablations = {
+        "d": "### d. How much domain loss (part val, labelled scanners)",
+        "e": "### e. The same tissues by four drawn scanners: is the scanner hidden?",
+    }
+    for experiment, title in ablations.items():
+        if rows := ablation_table(folder, experiment):
+            lines += [title, "", *rows]
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]
