@@ -75,7 +75,12 @@ ALLOWED: dict[str, set[str]] = {
 }
 NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "phantom"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
-EXTENDS = {"chung2021": {"retinanet"}, "wilm2021": {"retinanet"}, "zhang2022": {"retinanet"}}
+EXTENDS = {
+    "chung2021": {"detectron"},
+    "detectron": {"retinanet"},
+    "wilm2021": {"retinanet"},
+    "zhang2022": {"detectron"},
+}
 
 
 def room(path: Path) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mitosight.augment import Turns
-from mitosight.methods.detector import Amount, Count, Share, Size, Workshop
+from mitosight.methods.detector import Amount, Count, Share, Workshop
+from mitosight.methods.detectron import DetectronRetinaNet
 from mitosight.methods.parts.style import NAME, StyleTransfer
-from mitosight.methods.retinanet import Normalise, RetinaNet
 from mitosight.optimisation import Optimisation
 
-OCTAVE = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 CYCLES_SAVED = 200  # turns of the generator between two states of the transfer's training
 
 
-class Chung2021(RetinaNet):
+class Chung2021(DetectronRetinaNet):
     """RetinaNet that sees part of its training tiles in the style of other scanners, and of mixtures of them.
 
     First a style transfer (StarGAN, Choi 2018) learns, on unlabelled tiles of all training scanners, to paint a tile
@@ -68,22 +66,6 @@ class Chung2021(RetinaNet):
         style_precision: Literal["fp32", "bf16"] = "fp32",
         augment: bool = True,
         depth: int = 101,
-        normalise: Normalise = "imagenet",
-        channels: Count = 256,
-        levels: Sequence[int] = (3, 4, 5, 6, 7),
-        anchor_scales: Annotated[Sequence[Size], Field(min_length=1)] = OCTAVE,
-        anchor_ratios: Annotated[Sequence[Size], Field(min_length=1)] = (0.5, 1.0, 2.0),
-        anchor_base_px: tuple[Size, ...] = (50.0, 50.0, 50.0, 50.0, 50.0),
-        head_convs: Annotated[int, Field(ge=0)] = 4,
-        class_bias: Annotated[float, Field(allow_inf_nan=False)] = -4.595,
-        force_match: bool = True,
-        focal_alpha: Share = 0.25,
-        box_loss: Literal["smooth-l1", "l1"] = "l1",
-        divide_by: Literal["tile", "running"] = "running",
-        box_scales: tuple[Size, Size] = (1.0, 1.0),
-        freeze_stages: Annotated[int, Field(ge=0, le=5)] = 2,
-        freeze_norm: bool = True,
-        nms_iou: Share = 0.5,
         most_per_tile: Count = 100,
         **detector: Any,
     ) -> None:
@@ -91,22 +73,6 @@ class Chung2021(RetinaNet):
             restyle=restyle,
             augment=augment,
             depth=depth,
-            normalise=normalise,
-            channels=channels,
-            levels=levels,
-            anchor_scales=anchor_scales,
-            anchor_ratios=anchor_ratios,
-            anchor_base_px=anchor_base_px,
-            head_convs=head_convs,
-            class_bias=class_bias,
-            force_match=force_match,
-            focal_alpha=focal_alpha,
-            box_loss=box_loss,
-            divide_by=divide_by,
-            box_scales=box_scales,
-            freeze_stages=freeze_stages,
-            freeze_norm=freeze_norm,
-            nms_iou=nms_iou,
             most_per_tile=most_per_tile,
             **detector,
         )

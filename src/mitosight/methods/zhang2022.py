@@ -12,18 +12,17 @@ from torchvision.ops import sigmoid_focal_loss
 from mitosight.augment import Jitter, Turns
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
-from mitosight.methods.detector import Amount, Count, Share, Size, Workshop
+from mitosight.methods.detector import Amount, Count, Share, Workshop
+from mitosight.methods.detectron import DetectronRetinaNet
 from mitosight.methods.parts.auxiliary import AuxiliaryHead, foreground_target, known_cross_entropy
-from mitosight.methods.retinanet import Normalise, RetinaNet
 
 Label = Literal["tumor_type", "scanner", "species"]
 Hue = Annotated[float, Field(ge=0, le=0.5)]
 NOUNS = {"tumor_type": "tumour type", "scanner": "scanner", "species": "species"}
 UNKNOWN = "unknown"  # how regions call a domain that nobody named
-OCTAVE = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 
 
-class Zhang2022(RetinaNet):
+class Zhang2022(DetectronRetinaNet):
     """RetinaNet that also learns, from a pooled deep feature, which tumour a tile shows and whether anything is there.
 
     Two fully connected heads on one level of the pyramid after global average pooling: the label head (which tumour
@@ -72,43 +71,13 @@ class Zhang2022(RetinaNet):
         jitter: tuple[Share, Share, Share, Hue] = (0.35, 0.2, 0.1, 0.1),
         augment: bool = True,
         depth: int = 50,
-        normalise: Normalise = "imagenet",
         channels: Count = 256,
-        levels: Sequence[int] = (3, 4, 5, 6, 7),
-        anchor_scales: Annotated[Sequence[Size], Field(min_length=1)] = OCTAVE,
-        anchor_ratios: Annotated[Sequence[Size], Field(min_length=1)] = (0.5, 1.0, 2.0),
-        anchor_base_px: tuple[Size, ...] = (50.0, 50.0, 50.0, 50.0, 50.0),
-        head_convs: Annotated[int, Field(ge=0)] = 4,
-        class_bias: Annotated[float, Field(allow_inf_nan=False)] = -4.595,
-        force_match: bool = True,
-        focal_alpha: Share = 0.25,
-        box_loss: Literal["smooth-l1", "l1"] = "l1",
-        divide_by: Literal["tile", "running"] = "running",
-        box_scales: tuple[Size, Size] = (1.0, 1.0),
-        freeze_stages: Annotated[int, Field(ge=0, le=5)] = 2,
-        freeze_norm: bool = True,
-        nms_iou: Share = 0.5,
         **detector: Any,
     ) -> None:
         super().__init__(
             augment=augment,
             depth=depth,
-            normalise=normalise,
             channels=channels,
-            levels=levels,
-            anchor_scales=anchor_scales,
-            anchor_ratios=anchor_ratios,
-            anchor_base_px=anchor_base_px,
-            head_convs=head_convs,
-            class_bias=class_bias,
-            force_match=force_match,
-            focal_alpha=focal_alpha,
-            box_loss=box_loss,
-            divide_by=divide_by,
-            box_scales=box_scales,
-            freeze_stages=freeze_stages,
-            freeze_norm=freeze_norm,
-            nms_iou=nms_iou,
             **detector,
         )
         there = ["c5", *(f"p{level}" for level in self.levels)]
