@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, from the JSON files that benchmarks/wilm2021.py wrote.
+"""The tables of docs/results.md, from the JSON files that benchmarks/runs.py wrote.
 
     python benchmarks/tables.py docs/results.md
 
@@ -14,7 +14,8 @@ from typing import Any
 
 from mitosight.outputs import whole
 
-MODELS = ("weak", "strong", "wilm2021")
+MODELS = ("weak", "strong", "wilm2021", "chung2021", "zhang2022")
+SHARES = ("0", "0.2", "0.5", "1")
 SCORES = {"precision": "P", "recall": "R", "f1": "F1", "average_precision": "AP"}
 START, END = "<!-- tables -->", "<!-- end of tables -->"
 
@@ -83,15 +84,33 @@ def ablation_table(folder: Path, experiment: str) -> list[str]:
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob(f"{experiment}-*.json")):
         found.setdefault(path.stem[2:].rpartition("-")[0], []).append(json.loads(path.read_text()))
-    lines = ["| domain loss | mean AUCPR on val | mean F1 on val | scanner told from features |", "|---|---|---|---|"]
+    told = "scanner told from features"
+    lines = [f"| domain loss | mean AUCPR on val | mean F1 on val | {told} of val | of test |", "|---|---|---|---|---|"]
     for name, runs in found.items():
         facts = (
             [r["validation"]["aucpr"] for r in runs],
             [r["validation"]["f1"] for r in runs],
             [r["probe"] for r in runs],
+            [r.get("probe_test") for r in runs],
         )
         lines.append(f"| {name} | " + " | ".join(cell(values) for values in facts) + " |")
     return [*lines, ""] if found else []
+
+
+def share_table(folder: Path) -> list[str]:
+    """Chung's p: share of the tiles that are restyled, one line each; 0.2 is the paper's."""
+    lines = ["| p | mean AUCPR on val | F1 | AP | F1 on Aperio ScanScope XT |", "|---|---|---|---|---|"]
+    for share in SHARES:
+        name = "a-chung2021-*.json" if share == "0.2" else f"p-{share}-*.json"
+        runs = [json.loads(path.read_text()) for path in sorted(folder.glob(name))]
+        facts = (
+            [r["validation"]["aucpr"] for r in runs],
+            [r["test"]["f1"] for r in runs],
+            [r["test"]["average_precision"] for r in runs],
+            [r["test"]["by_scanner"]["Aperio ScanScope XT"]["f1"] for r in runs],
+        )
+        lines.append(f"| {share} | " + " | ".join(cell(values) for values in facts) + " |")
+    return [*lines, ""] if any(folder.glob("p-*.json")) else []
 
 
 def main() -> None:
@@ -115,6 +134,8 @@ def main() -> None:
     for experiment, title in ablations.items():
         if rows := ablation_table(folder, experiment):
             lines += [title, "", *rows]
+    if rows := share_table(folder):
+        lines += ["### p. How much restyling (chung2021, as in a)", "", *rows]
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]

@@ -19,8 +19,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from runs import command, without
 from tables import cell
-from wilm2021 import command, without
 
 from mitosight import checkpoint, regions
 from mitosight.errors import InputError

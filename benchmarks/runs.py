@@ -1,6 +1,6 @@
-"""The runs of docs/results.md: weak and strong baseline and wilm2021 on real data, scored on held-out slides.
+"""The runs of docs/results.md: the methods of the RetinaNet family on real data, scored on held-out slides.
 
-    python benchmarks/wilm2021.py --fields DIR --mitos14 DIR --runs runs --results docs/results
+    python benchmarks/runs.py --fields DIR --mitos14 DIR --runs runs --results docs/results
 
 Trains, detects and evaluates by the commands of the package (printed as they run) and writes one JSON for each run.
 A run whose JSON is there is passed over; a training that was stopped goes on. Nothing is chosen on the part "test";
@@ -37,29 +37,33 @@ class Run:
     part: str = "test"
 
 
-def plan(seeds: list[int]) -> list[Run]:
-    """All runs, the ones that a table needs first."""
+def plan(seeds: list[int], runs: Path) -> list[Run]:
+    """All runs, the ones that a table needs first. A style transfer is trained once and serves all seeds."""
     found = []
     for seed in seeds:
         s = f"seed={seed}"
-        three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
         only = f"scanners={json.dumps([XR, S360, CS2])}"
-        nine = "tiles_per_scanner=9"
-        xr = f"scanners={json.dumps([XR])}"
-        both = f"scanners={json.dumps([XR, XT])}"
+        three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
+        nine, xr = "tiles_per_scanner=9", f"scanners={json.dumps([XR])}"
+        both = (f"scanners={json.dumps([XR, XT])}", f"labelled_scanners={json.dumps([XR])}", nine)
+        styles = {e: (f"style={runs / f'{e}-chung2021-{seeds[0]}' / 'model'}",) for e in "ab"}
+        a_style, b_style = (() if seed == seeds[0] else styles[e] for e in "ab")
         found += [
             Run(f"a-strong-{seed}", "wilm2021-strong-fields", "fields", (s, only)),
             Run(f"a-weak-{seed}", "wilm2021-weak-fields", "fields", (s, only)),
             Run(f"a-wilm2021-{seed}", "wilm2021-fields", "fields", (s, three)),
+            Run(f"a-chung2021-{seed}", "chung2021-fields", "fields", (s, three, *a_style)),
+            Run(f"a-zhang2022-{seed}", "zhang2022-fields", "fields", (s, three)),
             Run(f"b-strong-{seed}", "wilm2021-strong-fields", "fields", (s, xr, nine)),
             Run(f"b-weak-{seed}", "wilm2021-weak-fields", "fields", (s, xr, nine)),
-            Run(
-                f"b-wilm2021-{seed}",
-                "wilm2021-fields",
-                "fields",
-                (s, both, f"labelled_scanners={json.dumps([XR])}", nine),
-            ),
+            Run(f"b-wilm2021-{seed}", "wilm2021-fields", "fields", (s, *both)),
+            Run(f"b-chung2021-{seed}", "chung2021-fields", "fields", (s, *both, *b_style)),
+            Run(f"b-zhang2022-{seed}", "zhang2022-fields", "fields", (s, *both)),
             Run(f"c-strong-{seed}", "wilm2021-strong-frames", "mitos14", (s,)),
+            *(
+                Run(f"p-{p}-{seed}", "chung2021-fields", "fields", (s, three, f"restyle={p}", *styles["a"]))
+                for p in ("0", "0.5", "1")  # 0.2 is a-chung2021
+            ),
         ]
     return found
 
@@ -115,7 +119,8 @@ def carry_out(run: Run, data: Path, folder: Path, results: Path) -> None:
             "detection_seconds": round(detecting, 1),
             "device": record["device"],
             "versions": record["versions"],
-            "probe": probe(run, data, model),
+            "probe": probe(run, data, model, run.part),
+            **({"probe_test": probe(run, data, model, "test")} if run.part == "val" else {}),
             run.part: without(json.loads(scores.read_text()), {"by_image", "f1_by_threshold", "by_tumor_type"}),
         },
     )
@@ -128,16 +133,16 @@ def without(value: Any, keys: set[str]) -> Any:
     return {k: without(v, keys) for k, v in value.items() if k not in keys}
 
 
-def probe(run: Run, data: Path, model: Path) -> float | None:
+def probe(run: Run, data: Path, model: Path, part: str) -> float | None:
     """Balanced accuracy of a fresh scanner classifier on the features; None where the data hold one scanner.
 
-    It is fitted on the part before the one that is scored, whose slides are others.
+    It is fitted on the part of the split before `part`, on which it is tested, whose slides are others.
     """
     if run.data != "fields":
         return None
     folder = regions.load(data)
-    fitted = folder.part("val" if run.part == "test" else "train")
-    return scanner_accuracy(checkpoint.load(model), folder.images, fitted, folder.part(run.part))  # type: ignore[arg-type]
+    fitted = folder.part("val" if part == "test" else "train")
+    return scanner_accuracy(checkpoint.load(model), folder.images, fitted, folder.part(part))  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -151,7 +156,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names that start so")
     parser.add_argument("--ablation", action="store_true", help="the runs on the part val instead")
     given = parser.parse_args()
-    for run in (ablation if given.ablation else plan)(given.seeds):
+    for run in ablation(given.seeds) if given.ablation else plan(given.seeds, given.runs):
         if run.name.startswith(given.only) and not (given.results / f"{run.name}.json").is_file():
             data = given.fields if run.data == "fields" else given.mitos14
             carry_out(run, data, given.runs / run.name, given.results)
