@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import time
@@ -94,6 +95,13 @@ def process() -> tuple[int, int]:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=VALIDATION)
     return int(os.environ.get("RANK", "0")), processes
+
+
+def leave() -> None:
+    """Ends the process group, if there is one, and what still holds it: a group must not outlive the interpreter."""
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 class _LossesModule(nn.Module):

@@ -12,7 +12,7 @@ import torch
 
 from mitosight import checkpoint
 from mitosight.dataset import TileSource, check_sizes
-from mitosight.engine import STATE, fit, process
+from mitosight.engine import STATE, fit, leave, process
 from mitosight.errors import InputError, UsageError
 from mitosight.log import RunLog
 from mitosight.material import Material, gather
@@ -86,8 +86,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
             write_run(out, recipe=recipe.to_json(), device=str(device), seconds=round(seconds, 1), validation=best)
     finally:
         log.close()
-        if processes > 1:
-            torch.distributed.destroy_process_group()
+        leave()
     return out / checkpoint.FILE
 
 
