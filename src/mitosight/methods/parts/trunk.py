@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
 
@@ -76,12 +77,7 @@ class Trunk(nn.Module):
             return False, f"ResNet-{self.depth} starts from random weights (weights = none)"
         if weights == "imagenet":
             return self._fetch()
-        state = _read(Path(weights))
-        expected = self.body.state_dict()
-        wrong = [k for k, v in expected.items() if k not in state or state[k].shape != v.shape]
-        if wrong:
-            raise InputError(weights, f"does not hold a ResNet-{self.depth} ({wrong[0]} is missing or differs)")
-        self.body.load_state_dict({k: state[k] for k in expected})
+        self.body.load_state_dict(loaded(weights, self.body.state_dict(), f"ResNet-{self.depth}"))
         return True, f"ResNet-{self.depth} starts from {weights}"
 
     def _fetch(self) -> tuple[bool, str]:
@@ -147,13 +143,22 @@ class ConvHead(nn.Module):
         return result
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def loaded(weights: str, expected: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors in the safetensors file `weights` that have the names and shapes of `expected`.
+
+    Raises:
+        InputError: the file cannot be read, or one of them is missing; `name` says of which network.
+    """
     try:
-        return load_file(path)
+        state = load_file(Path(weights))
     except (OSError, SafetensorError) as error:
         raise InputError(
-            path, f"is no readable safetensors file ({error})", "convert weights with safetensors.torch.save_file"
+            weights, f"is no readable safetensors file ({error})", "convert weights with safetensors.torch.save_file"
         ) from None
+    wrong = [k for k, v in expected.items() if k not in state or state[k].shape != v.shape]
+    if wrong:
+        raise InputError(weights, f"does not hold a {name} ({wrong[0]} is missing or differs)")
+    return {k: state[k] for k in expected}
 
 
 def known_statistics(kind: str) -> tuple[Tensor, Tensor]:
