@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
 from mitosight.batch import Batch
-from mitosight.errors import InputError, UsageError
+from mitosight.errors import UsageError
+from mitosight.methods.parts.learner import StyleLearner
 from mitosight.methods.parts.stargan import SCALE, Critic, Generator, gradient_penalty
 
 NAME = "style-transfer"  # of the folder and the file that a training leaves
-FORMAT = 1
-_EXPECTED = f"expected the {NAME}.safetensors that a training of chung2021 leaves, or its folder"
 
 
-class StyleTransfer(nn.Module):
-    """Learns to paint a tile as any of its scanners would show it. A learner for `mitosight.engine.fit`.
+class StyleTransfer(StyleLearner):
+    """Learns to paint a tile as any of its scanners would show it.
 
     Generator and critic take turns, one a step: in a cycle of `critic_steps` + 1 steps the critic learns first, then
     the generator once. The critic judges real tiles high and painted ones low (Wasserstein, with gradient penalty) and
@@ -33,11 +29,11 @@ class StyleTransfer(nn.Module):
     step has tiles of its own.
 
     Attributes:
-        scanners: names of the styles, in the order of the components of a code.
         mpp, mpp_tolerance: µm per px of its training tiles, and the share of it that they may be away.
         turn: steps done in this cycle; part of the weights, so that a resumed training is exact.
     """
 
+    name, what, made_by = NAME, "style transfer", "a training of chung2021"
     alternates = True
 
     def __init__(
@@ -69,7 +65,10 @@ class StyleTransfer(nn.Module):
         Raises:
             UsageError: fewer than two scanners, or a crop that does not fit.
         """
-        super().__init__()
+        arguments = {"width": width, "blocks": blocks, "crop_px": crop_px, "critic_depth": critic_depth,
+                     "critic_steps": critic_steps, "class_weight": class_weight, "cycle_weight": cycle_weight,
+                     "penalty_weight": penalty_weight, "mpp": mpp, "mpp_tolerance": mpp_tolerance}  # fmt: skip
+        super().__init__(scanners, arguments)
         if len(scanners) < 2:
             raise UsageError(
                 None, f"style transfer between {list(scanners)}", "it needs two scanners; restyle = 0 goes without"
@@ -80,13 +79,9 @@ class StyleTransfer(nn.Module):
                 f"style crop of {crop_px} px with {critic_depth} layers of the critic",
                 f"expected a multiple of {SCALE}, at least 2**layers",
             )
-        self.arguments = {"width": width, "blocks": blocks, "crop_px": crop_px, "critic_depth": critic_depth,
-                          "critic_steps": critic_steps, "class_weight": class_weight, "cycle_weight": cycle_weight,
-                          "penalty_weight": penalty_weight, "mpp": mpp, "mpp_tolerance": mpp_tolerance}  # fmt: skip
-        self.scanners, self.mpp, self.mpp_tolerance = tuple(scanners), mpp, mpp_tolerance
+        self.mpp, self.mpp_tolerance = mpp, mpp_tolerance
         self.critic_steps, self.class_weight = critic_steps, class_weight
         self.cycle_weight, self.penalty_weight = cycle_weight, penalty_weight
-        self.progress = 1.0
         self.generator = Generator(len(scanners), width, blocks)
         self.critic = Critic(len(scanners), crop_px, width, critic_depth)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -126,51 +121,7 @@ class StyleTransfer(nn.Module):
             "cycle": self.cycle_weight * functional.l1_loss(back.float(), real),
         }
 
-    def scanner_of(self, batch: Batch) -> Tensor:
-        """Index (N,) in `scanners` of each tile's scanner, by its name."""
-        names = batch.columns["scanner"]
-        if unknown := sorted(set(names) - set(self.scanners)):
-            raise InputError(None, f"tiles of {unknown[0]!r}", f"the style transfer knows {', '.join(self.scanners)}")
-        return torch.tensor([self.scanners.index(name) for name in names])
-
-    def one_hot(self, index: Tensor) -> Tensor:
-        """Codes (N, scanners) of single scanners (N,)."""
-        return functional.one_hot(index, len(self.scanners)).float()
-
-    def facts(self) -> dict[str, Any]:
-        """What a file must say of the weights for `load` to rebuild them."""
-        return {"kind": NAME, "format": FORMAT, "scanners": list(self.scanners), "arguments": self.arguments}
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The transfer in a file that a training left (or in its folder), in evaluation mode on the CPU.
-
-        Raises:
-            InputError: no such file, damaged, or no style transfer.
-        """
-        file = locate(path)
-        try:
-            with safe_open(file, "pt") as opened:
-                told = (opened.metadata() or {}).get("mitosight", "{}")
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise InputError(file, "no such style transfer", _EXPECTED) from None
-        except (SafetensorError, OSError) as error:
-            raise InputError(file, f"is no readable style transfer ({error})", _EXPECTED) from None
-        try:
-            facts = json.loads(told)
-            if facts.get("kind") != NAME or facts.get("format") != FORMAT:
-                what = facts.get("method") or facts.get("kind") or "something else"
-                raise InputError(file, f"is no style transfer of this version ({what})", _EXPECTED)
-            transfer = cls(facts["scanners"], **facts["arguments"])
-            transfer.load_state_dict(tensors)
-        except (UsageError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(file, f"is a damaged style transfer ({str(error).splitlines()[0]})", _EXPECTED) from None
-        return transfer.eval()
-
 
 def locate(path: str | Path) -> Path:
     """The file that `path` means: itself, or the one in that folder of a style training or of a detector's."""
-    path = Path(path)
-    inside = [path / f"{NAME}.safetensors", path / NAME / f"{NAME}.safetensors"]
-    return next((file for file in inside if file.is_file()), inside[0]) if path.is_dir() else path
+    return StyleTransfer.locate(path)
