@@ -1,5 +1,7 @@
 """Tiled detection with a detector that finds dark blobs exactly, wherever a tile is cut."""
 
+from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,7 @@ def test_tiles_give_what_the_whole_image_gives(tmp_path: Path) -> None:
     detector = Blobs().eval()
     with slide_of(tmp_path, image) as slide:
         found = inference.detect(slide, detector)
-    assert detector.tiles == len(grid(900, 700, 256, inference.OVERLAP_PX)) == 20
+    assert detector.tiles == len(grid(900, 700, 256, detector.overlap_px)) == 20
     whole = detector.detect(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
     assert len(found) == len(whole) == len(centres)
     assert np.allclose(found.xy, whole.xy, atol=0.01) and np.allclose(found.score, whole.score, atol=1e-6)
@@ -98,7 +100,7 @@ class Twice(Blobs):
 
 def test_suppression_reaches_across_tile_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tiles on both sides of a seam place a figure on their own side, both keep it; one point remains."""
-    assert 224 in {tile.owns[0] for tile in grid(900, 700, 256, inference.OVERLAP_PX)}
+    assert 224 in {tile.owns[0] for tile in grid(900, 700, 256, Blobs.overlap_px)}
     centres = np.array([(224.0, 40.0 * k) for k in range(1, 17)])
     image = np.full((700, 900, 3), 230, np.uint8)
     ys, xs = np.mgrid[:700, :900] + 0.5
@@ -169,3 +171,32 @@ def test_a_detector_in_training_goes_back_to_it(tmp_path: Path) -> None:
     with slide_of(tmp_path, draw(300, 300, 2)[0]) as slide:
         inference.detect(slide, detector)
     assert detector.training
+
+
+class Brightest(Blobs):
+    """Knows the statistics of the slide that it searches: number of px, and their sum."""
+
+    seen: tuple[int, int] | None = None
+
+    def for_slide(self, tiles: Iterable[NDArray[np.uint8]]) -> "Brightest":
+        told = [[(t.size, int(t.sum(dtype=np.int64))) for t in tiles] for _ in range(2)]
+        assert told[0] == told[1]  # it can be gone through again
+        one = copy(self)
+        one.seen = tuple(np.sum(told[0], axis=0).tolist())
+        return one
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        assert self.seen is not None
+        return [Detections(np.array([[5.0, 5.0]]), np.array([self.seen[1] / self.seen[0] / 255])) for _ in images]
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_the_statistics_of_a_slide_hold_each_px_once(tmp_path: Path, mpp: float) -> None:
+    image, _ = draw(900, 700, 10)
+    detector = Brightest().eval()
+    with slide_of(tmp_path, image, mpp) as slide:
+        found = inference.detect(slide, detector)
+    assert detector.seen is None
+    if mpp == 0.25:
+        assert found.score[0] == pytest.approx(image.mean() / 255, rel=1e-12)
+    assert found.score[0] == pytest.approx(image.mean() / 255, rel=1e-3)

@@ -19,6 +19,7 @@ class Batch:
         domain: (N,) int64, index of the scanner.
         labelled: (N,) bool, False where nobody annotated the region: no detection loss there.
         columns: names of the N domains by column of `domains.csv`: scanner, tumor_type, species; {} where nobody asks.
+        label: (N,) int64, classes of patches around candidates; empty for tiles.
     """
 
     images: Tensor
@@ -27,6 +28,7 @@ class Batch:
     domain: Tensor
     labelled: Tensor
     columns: dict[str, list[str]] = field(default_factory=dict)
+    label: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,6 +42,7 @@ class Batch:
             self.domain.to(device),
             self.labelled.to(device),
             self.columns,
+            self.label.to(device),
         )
 
     def only(self, chosen: Tensor) -> Batch:
@@ -52,4 +55,5 @@ class Batch:
             self.domain[chosen],
             self.labelled[chosen],
             {column: [names[i] for i in index] for column, names in self.columns.items()},
+            self.label[chosen] if len(self.label) else self.label,
         )

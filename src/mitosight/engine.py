@@ -37,9 +37,15 @@ class Learner(Protocol):
     def losses(self, batch: Batch) -> dict[str, Tensor]: ...
 
 
+class Batches(Protocol):
+    """Batch i, by index."""
+
+    def __getitem__(self, index: int, /) -> Batch: ...
+
+
 def fit(
     module: nn.Module,
-    batches: Dataset[Batch],
+    batches: Batches,
     optimisation: Optimisation,
     log: RunLog,
     *,
@@ -150,7 +156,7 @@ def _step(
     return {"loss": sum(terms.values()), **terms}
 
 
-def _feed(batches: Dataset[Batch], numbers: range, workers: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
+def _feed(batches: Batches, numbers: range, workers: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
     loader = DataLoader(
         _Told(batches),
         batch_size=None,
@@ -168,7 +174,7 @@ def _feed(batches: Dataset[Batch], numbers: range, workers: int, device: torch.d
 class _Told(Dataset[Batch | InputError]):
     """Hands over what a bad file raises: from a worker, torch would make a traceback of it."""
 
-    def __init__(self, batches: Dataset[Batch]) -> None:
+    def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
     def __getitem__(self, index: int) -> Batch | InputError:

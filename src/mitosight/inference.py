@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mitosight.dataset import working_mpp
@@ -15,7 +17,6 @@ from mitosight.methods.detector import Detector
 from mitosight.slide import Slide
 from mitosight.tiles import Tile, grid
 
-OVERLAP_PX = 64  # a figure of 50 px is whole in at least one tile
 SUPPRESSION_UM = 6.25  # 25 px at 0.25 µm/px (reference code of Wilm 2021)
 
 
@@ -52,11 +53,12 @@ def detect(
             f"{width} x {height} px{at} is smaller than a tile of {side} px",
             "pass a smaller --tile-px or a larger image",
         )
-    tiles = grid(width, height, side, OVERLAP_PX)
+    tiles = grid(width, height, side, detector.overlap_px)
     found: list[Detections] = []
+    detector = detector.for_slide(Covering(slide, tiles, scale, mpp))
     for start in range(0, len(tiles), batch):
         part = tiles[start : start + batch]
-        images = torch.stack([_read(slide, tile, scale, mpp) for tile in part])
+        images = torch.stack([torch.from_numpy(_read(slide, tile, scale, mpp)).permute(2, 0, 1) for tile in part])
         for tile, points in zip(part, _run(detector, images, bf16), strict=True):
             placed = points.moved((tile.x_px, tile.y_px))
             found.append(placed[tile.owned(placed.xy)].moved((0, 0), scale))
@@ -66,10 +68,29 @@ def detect(
     return Detections(every.xy, every.score, slide.mpp).suppressed(SUPPRESSION_UM / slide.mpp)
 
 
-def _read(slide: Slide, tile: Tile, scale: float, mpp: float) -> Tensor:
+@dataclass(frozen=True)
+class Covering:
+    """The tiles of a slide as arrays (H, W, 3) uint8, each cut to what it owns: they cover the slide once.
+
+    Attributes:
+        tiles: at `mpp`, in whose px they are given; `scale` level-0 px go on one.
+    """
+
+    slide: Slide
+    tiles: Sequence[Tile]
+    scale: float
+    mpp: float
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        for tile in self.tiles:
+            x0, y0, x1, y1 = tile.owns
+            pixels = _read(self.slide, tile, self.scale, self.mpp)
+            yield pixels[y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px]
+
+
+def _read(slide: Slide, tile: Tile, scale: float, mpp: float) -> NDArray[np.uint8]:
     corner = (tile.x_px * scale, tile.y_px * scale)
-    pixels = slide.read(corner, (tile.side_px, tile.side_px), None if scale == 1 else mpp)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    return np.ascontiguousarray(slide.read(corner, (tile.side_px, tile.side_px), None if scale == 1 else mpp))
 
 
 def _run(detector: Detector, images: Tensor, bf16: bool) -> list[Detections]:

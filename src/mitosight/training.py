@@ -50,15 +50,16 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
         if rank == 0:
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
-    source, every, judge = _checked(recipe, data.images, material, detector, out, device)
+    source, seen, every = _checked(recipe, data.images, material, detector)
 
     def begin() -> None:
         if rank == 0:
             write_json(out / RECIPE, claim)
 
-    prepared = detector.prepare(
-        Workshop(source, every, out, device, recipe.training.seed, recipe.training.workers, begin)
-    )
+    workshop = Workshop(source, seen, every, out, device, recipe.training.seed, recipe.training.workers, begin)
+    prepared = detector.prepare(workshop)
+    batches = detector.batches(workshop, "train")
+    judge = Judge(recipe, seen, detector.batches(workshop, "val"), out, device, material.facts())
     begin()
     log = RunLog(out, quiet=rank > 0)
     try:
@@ -71,7 +72,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
         detector.to(device).to(memory_format=torch.channels_last)
         seconds = fit(
             detector,
-            source,
+            batches,
             recipe.optimisation,
             log,
             seed=recipe.training.seed,
@@ -91,9 +92,9 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
 
 
 def _checked(
-    recipe: Recipe, images: Path, material: Material, detector: Detector, out: Path, device: torch.device
-) -> tuple[TileSource, TileSource, Judge]:
-    """Where tiles are drawn from, for the training and for its preparation, and what validates.
+    recipe: Recipe, images: Path, material: Material, detector: Detector
+) -> tuple[TileSource, TileSource, TileSource]:
+    """Where tiles are drawn from: for the training, for its validation, and for its preparation.
 
     Every image was opened.
     """
@@ -136,7 +137,7 @@ def _checked(
         length=recipe.training.validation_batches,
     )
     every = replace(source, regions=train, scanners=material.scanners)
-    return source, every, Judge(recipe, seen, out, device, material.facts())
+    return source, seen, every
 
 
 def _finished(out: Path, claim: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from mitosight import checkpoint, inference
 from mitosight.dataset import TileSource
 from mitosight.detections import Detections
 from mitosight.evaluation import Report, evaluate
-from mitosight.methods.detector import Detector
+from mitosight.methods.detector import Detector, Source
 from mitosight.outputs import versions
 from mitosight.recipe import Recipe
 from mitosight.slide import Slide
@@ -23,14 +23,15 @@ THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.01), 2)
 class Judge:
     """Validates after an epoch and keeps the best detector, with its threshold, in `out`.
 
-    `source` draws validation tiles of the scanners that the part "val" holds, for the losses; all its regions of
-    labelled scanners are searched for figures. `data` is what the model's provenance says of them.
+    All regions of `source` whose annotations count are searched for figures. `seen` are batches of the part "val",
+    for the losses; it may know fewer scanners. `data` is what the model's provenance says of them.
     """
 
     def __init__(
-        self, recipe: Recipe, source: TileSource, out: Path, device: torch.device, data: dict[str, Any]
+        self, recipe: Recipe, source: TileSource, seen: Source, out: Path, device: torch.device, data: dict[str, Any]
     ) -> None:
-        self.recipe, self.source, self.out, self.device, self.data = recipe, source, out, device, data
+        self.recipe, self.images, self.seen, self.out, self.device = recipe, source.images, seen, out, device
+        self.data = data
         self.regions = [r for r in source.regions if source.is_labelled(r)]
         file = out / checkpoint.FILE
         self.best: dict[str, Any] = checkpoint.read_header(file)["provenance"]["validation"] if file.is_file() else {}
@@ -43,7 +44,7 @@ class Judge:
         report = evaluate(self._detect(detector), self.regions, threshold=0.0, bootstrap=0, by_image=False)
         by_scanner = {name: group.aucpr for name, group in report.by_scanner.items() if group.aucpr is not None}
         aucpr = float(np.mean(list(by_scanner.values())))
-        losses, scanners = self._losses(detector), len(self.source.scanners)
+        losses, scanners = self._losses(detector), len(self.seen.scanners)
         threshold, f1 = operating_point(report)
         facts = {
             "epoch": epoch + 1,
@@ -65,21 +66,21 @@ class Judge:
     def _detect(self, detector: Detector) -> dict[str, Detections]:
         found = {}
         for region in self.regions:
-            with Slide(self.source.images / region.file_name, table_mpp=region.mpp) as slide:
+            with Slide(self.images / region.file_name, table_mpp=region.mpp) as slide:
                 found[region.file_name] = inference.detect(slide, detector)
         return found
 
     def _losses(self, detector: Detector) -> dict[str, float]:
         """Loss terms averaged over the validation batches."""
-        index = torch.tensor([detector.scanners.index(s) for s in self.source.scanners])
+        index = torch.tensor([detector.scanners.index(s) for s in self.seen.scanners])
         sums: dict[str, float] = {}
         detector.eval()
         with torch.inference_mode():
-            for i in range(len(self.source)):
-                batch = self.source[i]
+            for i in range(len(self.seen)):
+                batch = self.seen[i]
                 batch.domain = index[batch.domain]
                 for name, value in detector.losses(batch.to(self.device)).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) / len(self.source)
+                    sums[name] = sums.get(name, 0.0) + float(value) / len(self.seen)
         return sums
 
 

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from mitosight import pool
 from mitosight.augment import Augment
-from mitosight.dataset import TileSource
+from mitosight.dataset import TileSource, working_mpp
 from mitosight.engine import fit, process
 from mitosight.errors import InputError
 from mitosight.log import RunLog
 from mitosight.optimisation import Optimisation
 from mitosight.outputs import whole
+from mitosight.patches import PatchSource
+from mitosight.pool import Pool
+from mitosight.slide import Slide
+
+Part = Literal["train", "val"]
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -27,13 +39,15 @@ class Workshop:
     """Tiles and preparatory trainings below the folder of a training.
 
     Attributes:
-        source: batches as the training itself will see them.
+        source: batches of tiles as a training on tiles will see them.
+        seen: the same of the part "val", for the validation losses.
         every: tiles of all training scanners, those without labels included.
         out: folder of the training.
         begin: called before anything is written.
     """
 
     source: TileSource
+    seen: TileSource
     every: TileSource
     out: Path
     device: torch.device
@@ -46,6 +60,61 @@ class Workshop:
         return replace(
             self.every, tile_px=tile_px, tiles_per_scanner=tiles_per_scanner, near_figure=0.0, augment=augment
         )
+
+    def candidates(self, part: Part, finder: Any) -> Pool:
+        """The candidates that `finder` finds in the regions of a part; made once, kept in `OUT/candidates`.
+
+        Raises:
+            InputError: an image cannot be read, or the file that is there is none.
+        """
+        from mitosight.candidates import find_in_slide
+
+        source, file = self._of(part), self.out / "candidates" / f"{part}.safetensors"
+        if file.is_file():
+            return pool.read(file)
+        self.begin()
+        found = []
+        for k, region in enumerate(_shown(source.regions, f"candidates of {part}")):
+            with Slide(source.images / region.file_name, table_mpp=region.mpp) as slide:
+                mpp = working_mpp(slide.mpp, source.mpp, source.mpp_tolerance)
+                xy = find_in_slide(slide, finder, mpp).xy
+            found.append(pool.of_region(k, region, xy, slide.mpp / mpp, source.is_labelled(region)))
+        if process()[0] == 0:
+            pool.joined(found).write(file, source.regions)
+        return pool.joined(found)
+
+    def patches(
+        self,
+        part: Part,
+        candidates: Pool,
+        chosen: NDArray[np.intp],
+        label: NDArray[np.int64],
+        patch_px: int,
+        size: int,
+        **how: Any,
+    ) -> PatchSource:
+        """Batches of `size` patches around the `chosen` candidates, with classes `label`.
+
+        `how` is more of what `PatchSource` takes: `order`, `augment`, and `figure`, by default those of class POSITIVE.
+        """
+        source = self._of(part)
+        settings = {"figure": label == pool.POSITIVE, "seed": source.seed, "length": source.length, **how}
+        return PatchSource(
+            source.images,
+            source.regions,
+            self.source.scanners,
+            candidates,
+            chosen,
+            label,
+            patch_px=patch_px,
+            size=size,
+            mpp=source.mpp,
+            mpp_tolerance=source.mpp_tolerance,
+            **settings,
+        )
+
+    def _of(self, part: Part) -> TileSource:
+        return self.source if part == "train" else self.seen
 
     def fit(
         self, name: str, learner: nn.Module, source: TileSource, optimisation: Optimisation, facts: dict[str, Any]
@@ -85,3 +154,9 @@ def _loaded(file: Path, learner: nn.Module) -> Path:
         told = str(error).splitlines()[0]
         raise InputError(file, f"does not fit this recipe ({told})", "remove it to train it again") from None
     return file
+
+
+def _shown(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """The items, with a progress bar on a terminal."""
+    quiet = process()[0] > 0 or not sys.stderr.isatty()
+    return track(items, what, console=Console(stderr=True), disable=quiet)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,8 +26,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+Part = Literal["train", "val"]
+
+
 class Source(Protocol):
     """Batches of training tiles, by index."""
+
+    @property
+    def scanners(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Batch: ...
 
@@ -35,6 +45,22 @@ class Workshop(Protocol):
 
     @property
     def source(self) -> Source: ...
+
+    @property
+    def seen(self) -> Source: ...
+
+    def candidates(self, part: Part, finder: Any) -> Any: ...
+
+    def patches(
+        self,
+        part: Part,
+        candidates: Any,
+        chosen: NDArray[np.intp],
+        label: NDArray[np.int64],
+        patch_px: int,
+        size: int,
+        **how: Any,
+    ) -> Any: ...
 
     def tiles(self, tile_px: int, tiles_per_scanner: int, augment: Any = None) -> Any: ...
 
@@ -55,6 +81,7 @@ class Detector(nn.Module):
             learns before its training ("preparation"), or also the network itself ("training"); only then are they
             among its training tiles.
         least_tile_px: side of the smallest tile that it can be trained on.
+        overlap_px: of the tiles of a slide; 64, by which a figure of 50 px is whole in at least one.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
         tile_px: side of the tiles that are read.
@@ -67,6 +94,7 @@ class Detector(nn.Module):
     title: ClassVar[str]
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "never"
     least_tile_px: int = 32
+    overlap_px: int = 64
 
     def __init__(
         self,
@@ -105,6 +133,10 @@ class Detector(nn.Module):
         """
         return []
 
+    def batches(self, workshop: Workshop, part: Part) -> Source:
+        """What it is trained on, and what its validation losses are taken of; asked for once it is prepared."""
+        return workshop.source if part == "train" else workshop.seen
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms of one batch; the engine sums them, steps and logs."""
         raise NotImplementedError
@@ -121,6 +153,14 @@ class Detector(nn.Module):
         """(N, 3, H, W) RGB in [0, 1] to the figures of each tile, best first, in px of the tile."""
         height, width = images.shape[-2:]
         return self.decode(self.network(images), (height, width))
+
+    def for_slide(self, tiles: Iterable[NDArray[np.uint8]]) -> Detector:
+        """The detector that searches one slide: itself, or one with the statistics of the slide.
+
+        `tiles` are arrays (H, W, 3) RGB at the resolution of the search that cover the slide once; they are read
+        anew each time they are gone through. Weights are shared, and this detector stays as it is.
+        """
+        return self
 
     def selection(self, aucpr: float, losses: dict[str, float], tiles: int, scanners: int) -> float:
         """What the checkpoint to keep has most of.
