@@ -127,13 +127,8 @@ def main() -> None:
         found = records(folder, experiment)
         if any(found.values()):
             lines += [title, "", *score_table(found), *fact_table(found), *interval_lines(found)]
-    ablations = {
-        "d": "### d. How much domain loss (part val, labelled scanners)",
-        "e": "### e. The same tissues by four drawn scanners: is the scanner hidden?",
-    }
-    for experiment, title in ablations.items():
-        if rows := ablation_table(folder, experiment):
-            lines += [title, "", *rows]
+    if rows := ablation_table(folder, "d"):
+        lines += ["### d. How much domain loss (part val, labelled scanners)", "", *rows]
     if rows := share_table(folder):
         lines += ["### p. How much restyling (chung2021, as in a)", "", *rows]
     text = page.read_text(encoding="utf-8")
