@@ -62,6 +62,16 @@ def test_the_same_number_from_each_cluster() -> None:
     assert np.bincount(cluster[dgsb.first_sample(cluster, 30, seed=1)]).tolist() == [34, 33, 33, 20]
 
 
+def test_first_sampler_from_features() -> None:
+    """Heaps of 90, 30 and 3: four from each, of the smallest its three, and one more from the first."""
+    rng = np.random.default_rng(0)
+    heap = rng.permutation(groups(90, 30, 3))
+    features = (np.array([0.0, 10.0, 90.0])[heap, None] + rng.normal(0, 0.1, (123, 2))).astype(np.float32)
+    drawn, sizes = dgsb.first_sampler(lambda some: np.array_split(features[some], 5), 123, 4, 3, 1.0, seed=0)
+    assert sorted(int(s) for s in sizes.split(", ")) == [3, 30, 90]
+    assert sorted(np.bincount(heap[drawn])) == [3, 4, 5]
+
+
 def test_difficult_negatives_stay() -> None:
     probability = np.array([0.1, 0.5, 0.49, 0.9, 0.0])
     assert dgsb.second_sample(probability).tolist() == [1, 3]

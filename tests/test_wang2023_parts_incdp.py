@@ -12,9 +12,11 @@ from mitosight.methods.parts.incdp import (
     PAPER,
     CentreLoss,
     Level,
-    child_labels,
+    child_centres,
+    child_classes,
     child_weights,
     joint_losses,
+    nearest_children,
     objective,
 )
 
@@ -25,16 +27,23 @@ def test_children_are_found_inside_each_class() -> None:
     places, sizes = [0.0, 10.0, 1.0, 20.0], [50, 8, 30, 5]
     heap = np.repeat(np.arange(4), sizes)
     features = np.column_stack([np.array(places)[heap] + rng.normal(0, 0.05, 93), np.zeros(93)]).astype(np.float32)
-    label, centres = child_labels(features, (heap >= 2).astype(int), children=2, seed=0)
+    parent = (heap >= 2).astype(int)
+    label, centres = child_classes(lambda some: np.array_split(features[some], 4), parent, children=2, seed=0)
     assert set(label[heap < 2]) == {0, 1} and set(label[heap >= 2]) == {2, 3}
     assert all(len(set(label[heap == k])) == 1 for k in range(4))
     for k, place in enumerate(places):
         assert centres[label[heap == k][0]].tolist() == pytest.approx([place, 0.0], abs=0.1)
 
 
+def test_only_the_own_children_count() -> None:
+    centres = np.array([[0.0], [10.0], [1.0], [20.0]], np.float32)
+    features = np.array([[1.0], [1.0], [9.0], [9.0]], np.float32)
+    assert nearest_children(features, np.array([0, 1, 0, 1]), centres).tolist() == [0, 2, 1, 2]
+
+
 def test_too_few_for_the_children() -> None:
     with pytest.raises(InputError, match="3 patches of class 1 for 4 child classes"):
-        child_labels(np.random.default_rng(0).random((10, 2), np.float32), np.array([0] * 7 + [1] * 3), 4, seed=0)
+        child_centres(np.random.default_rng(0).random((10, 2), np.float32), np.array([0] * 7 + [1] * 3), 4, seed=0)
 
 
 def test_omega_of_four_centres_on_a_line() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -48,6 +49,9 @@ class Workshop(Protocol):
 
     @property
     def seen(self) -> Source: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def candidates(self, part: Part, finder: Any) -> Any: ...
 
@@ -161,6 +165,25 @@ class Detector(nn.Module):
         anew each time they are gone through. Weights are shared, and this detector stays as it is.
         """
         return self
+
+    def samples(self, image: Tensor, side_px: int) -> tuple[Tensor, NDArray[np.float64]]:
+        """What a tile (3, H, W) of a slide gives to adapt to the slide: (n, 3, side, side) and their centres (n, 2).
+
+        The default are windows side by side; centres are in px of the tile.
+        """
+        rows, columns = (length // side_px for length in image.shape[1:])
+        corners = [(x * side_px, y * side_px) for y in range(rows) for x in range(columns)]
+        windows = [image[:, y : y + side_px, x : x + side_px] for x, y in corners]
+        empty = image.new_empty((0, 3, side_px, side_px))
+        return torch.stack(windows) if windows else empty, np.array(corners, np.float64).reshape(-1, 2) + side_px / 2
+
+    def new_scanner(self) -> int:
+        """Index, for `Batch.domain`, of a scanner that it was not trained on; makes room where there is none.
+
+        Raises:
+            UsageError: it has no domain branch.
+        """
+        raise UsageError(None, f"{type(self).__name__} has no domain branch", "adapt a model of a method that has one")
 
     def selection(self, aucpr: float, losses: dict[str, float], tiles: int, scanners: int) -> float:
         """What the checkpoint to keep has most of.

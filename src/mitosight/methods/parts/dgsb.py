@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
@@ -10,8 +12,23 @@ from mitosight.errors import InputError
 
 Index = NDArray[np.intp]
 Features = NDArray[np.float32]
+FeaturesOf = Callable[[Index], Iterable[Features]]  # of the samples of these indices, in parts, in their order
 STARTS = 4  # of k-means, of which the best is kept
 AT_ONCE = 65_536  # rows whose distances to the centres are taken together
+
+
+def first_sampler(
+    features: FeaturesOf, count: int, each: int, clusters: int, share: float, seed: int
+) -> tuple[Index, str]:
+    """First sampler: `each` of `count` negatives from each of their clusters, and the sizes of the clusters in words.
+
+    k-means is fitted on a random share of them; then all find their cluster. Features are asked for as they are needed
+    and never kept but for the share.
+    """
+    centres = cluster_centres(np.concatenate(list(features(random_share(count, share, seed)))), clusters, seed)
+    cluster = np.concatenate([nearest(part, centres) for part in features(np.arange(count))])
+    sizes = ", ".join(str(size) for size in np.bincount(cluster, minlength=clusters))
+    return first_sample(cluster, each, seed), sizes
 
 
 def random_share(count: int, share: float, seed: int, most: int = 50_000) -> Index:
@@ -43,7 +60,7 @@ def nearest(features: Features, centres: Features) -> Index:
 
 
 def first_sample(cluster: Index, each: int, seed: int) -> Index:
-    """First sampler: the same number from each cluster, at random; indices into `cluster`, ascending.
+    """The same number from each cluster, at random; indices into `cluster`, ascending.
 
     Where a cluster holds fewer than `each`, it gives all it has, and what it lacks comes in equal numbers from those
     that hold more, so that clusters x `each` are drawn as long as there are as many. The paper does not say what

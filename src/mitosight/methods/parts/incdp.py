@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mitosight.errors import InputError
+from mitosight.methods.parts.dgsb import FeaturesOf, nearest, random_share
 from mitosight.methods.parts.domain import focal_cross_entropy
 
 PARENTS = 2
@@ -48,7 +49,7 @@ PAPER = Objective()
 CODE = Objective(entropy=1.0, focal=0.1, centre=2e-4, child=1.0, omega="uniform", centres_move=False)
 
 
-def objective(form: Form, **changed: float | str) -> Objective:
+def objective(form: Form, **changed: Any) -> Objective:
     """The terms of equation (10), or those of the reference code.
 
     "paper": focal loss and centre loss for parents, and half of that for children, the focal loss of each child class
@@ -57,13 +58,28 @@ def objective(form: Form, **changed: float | str) -> Objective:
     batch, as in the code; the paper's equations are sums, which a rate of 1e-3 and a batch of 150 would make 150 times
     as large. `changed` are attributes of `Objective` with other values.
     """
-    return replace(PAPER if form == "paper" else CODE, **changed)  # type: ignore[arg-type]
+    return replace(PAPER if form == "paper" else CODE, **changed)
 
 
-def child_labels(
-    features: Features, parent: NDArray[np.integer], children: int, seed: int
+def child_classes(
+    features: FeaturesOf, parent: NDArray[np.integer], children: int, seed: int
 ) -> tuple[NDArray[np.int64], Features]:
-    """Child classes (n,) by k-means inside each class, and their centres (2 x children, C).
+    """Child classes (n,) of samples of parents (n,), and their centres (2 x children, C).
+
+    k-means sees all positives and, of very many samples, a random part; then all find their centre.
+    """
+    some = np.union1d(np.flatnonzero(parent == MITOSIS), random_share(len(parent), 1.0, seed))
+    centres = child_centres(np.concatenate(list(features(some))), parent[some], children, seed)
+    label, done = np.empty(len(parent), np.int64), 0
+    for part in features(np.arange(len(parent))):
+        rows = slice(done, done + len(part))
+        label[rows] = nearest_children(part, parent[rows], centres)
+        done += len(part)
+    return label, centres
+
+
+def child_centres(features: Features, parent: NDArray[np.integer], children: int, seed: int) -> Features:
+    """Centres (2 x children, C) of the child classes, by k-means inside each class.
 
     Classes 0 to T - 1 are children of the negatives, T to 2 T - 1 of the positives, as in the paper (the code has the
     positives first).
@@ -76,18 +92,23 @@ def child_labels(
     Raises:
         InputError: a class has fewer samples than children.
     """
-    label = np.empty(len(parent), np.int64)
     centres = []
     for value in range(PARENTS):
-        own = np.flatnonzero(parent == value)
+        own = features[parent == value]
         if len(own) < children:
             raise InputError(
                 None, f"{len(own)} patches of class {value} for {children} child classes", "lower the number of them"
             )
-        found = KMeans(children, n_init=STARTS, random_state=seed).fit(features[own])
-        label[own] = value * children + found.labels_
-        centres.append(found.cluster_centers_)
-    return label, np.concatenate(centres).astype(np.float32)
+        centres.append(KMeans(children, n_init=STARTS, random_state=seed).fit(own).cluster_centers_)
+    return np.concatenate(centres).astype(np.float32)
+
+
+def nearest_children(features: Features, parent: NDArray[np.integer], centres: Features) -> NDArray[np.int64]:
+    """Child classes (n,): for features (n, C) of parents (n,) the nearest centre (2 T, C) of the own class."""
+    label = np.empty(len(parent), np.int64)
+    for value, own in enumerate(np.split(centres, PARENTS)):
+        label[parent == value] = value * len(own) + nearest(features[parent == value], own)
+    return label
 
 
 def child_weights(centres: Features, omega: Omega = "nearest") -> Features:
