@@ -15,7 +15,7 @@ from mitosight import checkpoint, cohort, detections, outputs
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
 from mitosight.methods import create
-from mitosight.slide import Slide, write_tiff
+from mitosight.slide import Slide, find_slides, write_tiff
 
 SMALL = {"weights": "none", "channels": 16, "head_convs": 1, "levels": [4], "normalise": "none", "tile_px": 256}
 Run = Callable[..., tuple[int, str, str]]
@@ -216,9 +216,9 @@ def test_results_of_two_models_do_not_mix(tmp_path: Path, model: Path, mitosight
 def test_slides_are_each_found_once(tmp_path: Path) -> None:
     a, b = slide(tmp_path / "in" / "a.tiff"), slide(tmp_path / "in" / "B.TIFF")
     gone = tmp_path / "gone.svs"
-    assert cohort.find_slides([b, tmp_path / "in", gone, a]) == [b, a, gone]
+    assert find_slides([b, tmp_path / "in", gone, a]) == [b, a, gone]
     with pytest.raises(UsageError, match="holds no slide"):
-        cohort.find_slides([tmp_path])
+        find_slides([tmp_path])
 
 
 FULL = """

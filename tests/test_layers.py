@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "slide": {"errors", "mpp", "outputs"},
     "tiles": {"errors"},
     "stain": set(),
+    "candidates": {"errors", "outputs", "regions", "slide", "stain", "tiles"},
     "phantom": {"errors", "outputs", "regions", "slide"},
     "measured": {"errors", "regions", "slide"},
     "batch": set(),
@@ -88,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
 }
-NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "phantom"}
+NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "phantom", "candidates"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
 EXTENDS = {
     "chung2021": {"detectron"},
@@ -148,7 +149,7 @@ def test_methods_do_not_import_each_other(path: Path) -> None:
     assert used <= METHODS_ALONE | EXTENDS.get(path.stem, set())
 
 
-@pytest.mark.parametrize("command", ["--help", "evaluate --help", "convert --help", "info --help"])
+@pytest.mark.parametrize("command", ["--help", "evaluate --help", "convert --help", "info --help", "candidates --help"])
 def test_light_commands_do_not_import_torch(command: str) -> None:
     code = (
         "import sys; from mitosight.cli import app\n"

@@ -15,7 +15,7 @@ from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.mpp import ACCEPTED_MPP, possible
 from mitosight.outputs import sha256, write_csv, write_run
-from mitosight.slide import SUFFIXES, Slide
+from mitosight.slide import Slide
 
 OK, FAILED = "ok", "failed"
 
@@ -53,24 +53,6 @@ class Settings:
             raise UsageError(None, f"--mpp is {self.mpp:g}", ACCEPTED_MPP)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(None, f"--threshold is {self.threshold:g}", "scores go from 0 to 1")
-
-
-def find_slides(paths: Sequence[Path]) -> list[Path]:
-    """The slides named by `paths`, folders replaced by the image files in them; each once, in order.
-
-    Raises:
-        UsageError: a folder holds no image file.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise UsageError(path, "holds no slide", f"accepted are {' '.join(sorted(SUFFIXES))}")
-        for slide in inside:
-            found.setdefault(slide.resolve(), slide)
-    return list(found.values())
 
 
 def detect_slides(

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from mitosight import __version__
+from mitosight.cli.candidates import candidates
 from mitosight.cli.convert import convert
 from mitosight.cli.demo import demo
 from mitosight.cli.detect import detect
@@ -63,6 +64,7 @@ app.command()(evaluate)
 app.command()(info)
 app.command()(train)
 app.command()(detect)
+app.command()(candidates)
 app.command()(methods)
 app.command()(styles)
 app.command()(demo)

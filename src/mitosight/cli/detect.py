@@ -25,8 +25,9 @@ def detect(
     """Find the mitotic figures of slides. Research use only."""
     from mitosight import checkpoint, cohort, modelfile, regions
     from mitosight.device import choose
+    from mitosight.slide import find_slides
 
-    found = cohort.find_slides(slides)
+    found = find_slides(slides)
     table = regions.read_mpp(domains) if domains is not None else None
     settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16)
     file = modelfile.locate(model)
