@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from mitosight.errors import UsageError
 from mitosight.methods.chung2021 import Chung2021
 from mitosight.methods.detector import Detector
+from mitosight.methods.kondo2021 import Kondo2021
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.methods.wilm2021 import Wilm2021
 from mitosight.methods.zhang2022 import Zhang2022
@@ -22,6 +23,7 @@ METHODS: dict[str, type[Detector]] = {
     "wilm2021": Wilm2021,
     "chung2021": Chung2021,
     "zhang2022": Zhang2022,
+    "kondo2021": Kondo2021,
 }
 
 

@@ -23,6 +23,7 @@ from mitosight.methods.retinanet import RetinaNet
 
 Form = Literal["paper", "code"]
 POSITIONS = ("c3", "c4", "c5")
+NEW_SCANNER = "adapted to"
 
 
 class Wilm2021(RetinaNet):
@@ -102,6 +103,16 @@ class Wilm2021(RetinaNet):
                 entropy = functional.cross_entropy(logits, domain)
                 total = total + 0.25 * (1 - (-entropy).exp()) ** self.domain_gamma * entropy / len(domain)
         return total
+
+    def new_scanner(self) -> int:
+        """A new output of each discriminator, of weights 0, and a name for it among `scanners`."""
+        if not self.discriminators:
+            return super().new_scanner()
+        for discriminator in self.discriminators.values():
+            assert isinstance(discriminator, DomainDiscriminator)
+            discriminator.widen()
+        self.scanners += (NEW_SCANNER,)
+        return len(self.scanners) - 1
 
     def selection(self, aucpr: float, losses: dict[str, float], tiles: int, scanners: int) -> float:
         """Detection quality and domain confusion together; see the class on `selection_form`."""

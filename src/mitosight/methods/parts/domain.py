@@ -56,6 +56,13 @@ class DomainDiscriminator(nn.Module):
         logits: Tensor = self.last(self.layers(feature))
         return logits
 
+    def widen(self) -> None:
+        """One more output, of weights 0; the others stay."""
+        weight = self.last.weight.detach()
+        self.last = nn.Linear(weight.shape[1], len(weight) + 1, bias=False).to(weight)
+        with torch.no_grad():
+            self.last.weight.copy_(torch.cat([weight, torch.zeros_like(weight[:1])]))
+
 
 def focal_cross_entropy(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     """(1 - p)^gamma times the cross-entropy, one value for each sample: logits (N, K), target (N,) to (N,)."""
