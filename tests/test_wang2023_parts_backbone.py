@@ -30,8 +30,9 @@ def test_the_layers_of_resnet38() -> None:
         (network.b2, network.b3, network.b4), ((64, 128, 3), (128, 256, 3), (256, 512, 6)), strict=True
     ):
         same = [(outputs, outputs, 3, 1, 1)] * 2
-        first = [(inputs, outputs, 3, 2, 1), (outputs, outputs, 3, 1, 1), (inputs, outputs, 1, 2, 1)]
+        first = [(inputs, outputs, 3, 2, 1), (outputs, outputs, 3, 1, 1), (inputs, outputs, 1, 1, 1)]
         assert convs(stage) == first + same * (blocks - 1)
+        assert [block.stride for block in stage] == [2] + [1] * (blocks - 1)  # of the shortcut
     more = [(1024, 512, 3, 1, 2), (512, 1024, 3, 1, 2)]
     assert convs(network.b5) == [(512, 512, 3, 1, 1), (512, 1024, 3, 1, 2), (512, 1024, 1, 1, 1), *more, *more]
     assert convs(network.b6) == [
@@ -106,6 +107,14 @@ def test_frozen_layers_keep_weights_and_statistics(make: type[ResNet38]) -> None
             assert torch.equal(module.weight, before[f"{name}.weight"])
         if isinstance(module, nn.Conv2d):
             assert torch.equal(module.weight, before[f"{name}.weight"]) == (id(module) in frozen), name
+
+
+def test_channels_last_on_a_cpu() -> None:
+    """As a training runs it; a strided 1x1 convolution of so few channels would end the process."""
+    torch.manual_seed(0)
+    network = ResNet38(width=4).to(memory_format=torch.channels_last)
+    network(torch.rand(4, 3, 80, 80)).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
 def test_nothing_is_frozen_unasked() -> None:

@@ -137,7 +137,8 @@ class PreActivated(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout)
         same = channels[0] == channels[-1] and stride == 1
-        self.shortcut = None if same else nn.Conv2d(channels[0], channels[-1], 1, stride, bias=False)
+        self.shortcut = None if same else nn.Conv2d(channels[0], channels[-1], 1, bias=False)
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels[0], h, w) to (N, channels[-1], h / stride, w / stride)."""
@@ -145,7 +146,8 @@ class PreActivated(nn.Module):
         for i, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
             active = functional.relu(norm(x))
             if i == 0 and self.shortcut is not None:
-                past = self.shortcut(active)
+                # the stride by taking pixels: of few channels, torch's own crashes on a CPU (2.15, channels last)
+                past = self.shortcut(active[..., :: self.stride, :: self.stride])
             x = conv(self.dropout(active) if i else active)
         return past + x
 
