@@ -101,12 +101,12 @@ def test_diagonal_neighbours_are_one_part() -> None:
 
 
 @pytest.mark.parametrize("separation", ["fixed", "sparse"])
-@pytest.mark.parametrize("colour", [(5, 5, 5), (20, 8, 60)])
+@pytest.mark.parametrize("colour", [(5, 5, 5), (15, 40, 110)])
 def test_one_dark_artefact_changes_nothing_else(separation: str, colour: tuple[int, int, int]) -> None:
     """Black dust over 4 % of the image, and a speck darker than any nucleus: the maximum would follow both."""
     boxes = [(20 + 40 * i, 20 + 40 * j, 14, 14) for i in range(5) for j in range(3)]
     clean, marked = drawn(boxes), drawn(boxes)
-    side = 44 if max(colour) < 10 else 10
+    side = 44 if max(colour) < 10 else 6
     marked[150 : 150 + side, 190 : 190 + side] = colour
     finder = Haematoxylin(separation=separation)  # type: ignore[arg-type]
     expected = finder.find(clean, finder.statistics([clean]))

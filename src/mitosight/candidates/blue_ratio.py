@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mitosight.candidates.finder import Candidates, Colours, Counts, Finder, Statistics, parts
+from mitosight.candidates.finder import Colours, Counts, Finder, Parts, Statistics
 
 Formula = Literal["chang", "plain"]
 BLUES = 256  # 8-bit values
@@ -22,8 +22,8 @@ class BlueRatio(Finder):
     """Regions whose blue ratio exceeds mean + `deviations` standard deviations of the image (Kondo 2021).
 
     Attributes:
-        formula: "chang", 100 B / (1 + R + G) x 256 / (1 + B + R + G), is that of Chang et al. 2012, whom Kondo cites; its
-            second factor also rewards darkness. "plain", B / (R + G), is what Kondo writes out.
+        formula: "chang", 100 B / (1 + R + G) x 256 / (1 + B + R + G), is that of Chang et al. 2012, whom Kondo cites;
+            its second factor also rewards darkness. "plain", B / (R + G), is what Kondo writes out.
         deviations: standard deviations above the mean.
         least_px: smaller regions are dropped.
         most_side_px: regions that are wider or higher are dropped.
@@ -51,10 +51,13 @@ class BlueRatio(Finder):
         variance = float(counts @ (ratio - mean) ** 2) / pixels
         return Statistics(mean + self.deviations * variance**0.5, pixels)
 
-    def find(self, rgb: Colours, statistics: Statistics) -> Candidates:
-        """Connected regions above the threshold, of the sizes asked for; the centre is that of the bounding box."""
-        found = parts((ratios(self.formula) > statistics.threshold)[_codes(rgb)])
-        return found.candidates((found.area >= self.least_px) & (found.longer_side <= self.most_side_px), 1)
+    def mask(self, rgb: Colours, statistics: Statistics) -> NDArray[np.bool_]:
+        """Where the ratio exceeds the threshold."""
+        return (ratios(self.formula) > statistics.threshold)[_codes(rgb)]
+
+    def kept(self, found: Parts) -> NDArray[np.bool_]:
+        """Neither below the least area nor wider or higher than allowed."""
+        return (found.area >= self.least_px) & (found.longer_side <= self.most_side_px)
 
 
 @cache

@@ -89,7 +89,7 @@ class Finder(ABC):
     """
 
     name: ClassVar[str]
-    grid_px: ClassVar[int] = 1  # the corners of tiles lie at multiples of it
+    zoom: ClassVar[int] = 1  # px of the tile for one of the mask, along each axis; corners of tiles lie at multiples
 
     @property
     @abstractmethod
@@ -105,8 +105,17 @@ class Finder(ABC):
         """The statistics of the slide whose tallies add up to `counts`."""
 
     @abstractmethod
+    def mask(self, rgb: Colours, statistics: Statistics) -> NDArray[np.bool_]:
+        """(ceil(H / zoom), ceil(W / zoom)) where a tile (H, W, 3) exceeds the threshold of its slide."""
+
+    @abstractmethod
+    def kept(self, found: Parts) -> NDArray[np.bool_]:
+        """(n,) which parts of the mask have the size of a candidate."""
+
     def find(self, rgb: Colours, statistics: Statistics) -> Candidates:
         """The candidates of a tile (H, W, 3) of the slide that has these statistics, in px of the tile."""
+        found = parts(self.mask(rgb, statistics))
+        return found.candidates(self.kept(found), self.zoom)
 
     def statistics(self, tiles: Iterable[Colours]) -> Statistics:
         """The statistics of a slide, from tiles (H, W, 3) that cover it once; one pass, in constant memory.

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from mitosight import stain
-from mitosight.candidates.finder import Candidates, Colours, Counts, Finder, Statistics, parts
+from mitosight.candidates.finder import Colours, Counts, Finder, Parts, Statistics
 from mitosight.errors import UsageError
 
 BITS = 6  # of each channel in the counts of colours
@@ -39,10 +39,10 @@ class Haematoxylin(Finder):
     """
 
     name: ClassVar[str] = "haematoxylin"
-    grid_px: ClassVar[int] = HALF
+    zoom: ClassVar[int] = HALF
     separation: Literal["fixed", "sparse"] = "fixed"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    percentile: Annotated[float, Field(gt=0, le=100)] = 99.5
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.8
     tissue_lightness: tuple[float, float] = (10.0, 90.0)
     least_px: Annotated[int, Field(ge=1)] = 15
     most_px: Annotated[int, Field(ge=1)] = 2500
@@ -79,11 +79,15 @@ class Haematoxylin(Finder):
         high = _percentile(_amount(colours, stains), weights, self.percentile)
         return Statistics(self.share * high if high > 0 else np.inf, pixels, stains)
 
-    def find(self, rgb: Colours, statistics: Statistics) -> Candidates:
-        """Connected regions above the threshold, of the sizes asked for; the centre is that of the bounding box."""
-        found = parts(_blurred(_amount(halved(rgb), statistics.stains)) > statistics.threshold)
+    def mask(self, rgb: Colours, statistics: Statistics) -> NDArray[np.bool_]:
+        """Where the blurred amount exceeds the threshold, at half resolution."""
+        above: NDArray[np.bool_] = _blurred(_amount(halved(rgb), statistics.stains)) > statistics.threshold
+        return above
+
+    def kept(self, found: Parts) -> NDArray[np.bool_]:
+        """Of an area and a side within the limits."""
         sized = (found.area >= self.least_px) & (found.area <= self.most_px)
-        return found.candidates(sized & (found.longer_side <= self.most_side_px), HALF)
+        return sized & (found.longer_side <= self.most_side_px)
 
 
 def halved(rgb: Colours) -> Colours:

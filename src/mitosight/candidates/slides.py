@@ -77,14 +77,14 @@ class _Tiles:
     """The tiles of a slide as a finder needs them: on its grid, with its overlap, within the border, some kept."""
 
     def __init__(self, slide: Slide, finder: Finder, mpp: float | None, tile_px: int) -> None:
-        own, step = slide.mpp, 2 * finder.grid_px
+        own, step = slide.mpp, 2 * finder.zoom
         if mpp is None:
             mpp = own if abs(own - MPP) <= MPP_TOLERANCE * MPP else MPP
-        self._slide, self._step, self._mpp = slide, finder.grid_px, mpp
+        self._slide, self._step, self._mpp = slide, finder.zoom, mpp
         self.scale = mpp / own
         self.size = max(1, round(slide.width_px / self.scale)), max(1, round(slide.height_px / self.scale))
         overlap = _up(finder.overlap_px, step)
-        across, down = (_up(length, finder.grid_px) for length in self.size)
+        across, down = (_up(length, finder.zoom) for length in self.size)
         self.grid = grid(across, down, max(_up(tile_px, step), 2 * overlap), overlap)
         self._kept: dict[Tile, Colours] = {}
         self._free = KEPT_BYTES
