@@ -31,6 +31,11 @@ SMALL["chung2021"] = {
     "style_critic_depth": 2,
 }
 SMALL["kondo2021"] = {"weights": "none", "tile_px": SIDE, "normalise": "none", "widths": [32, 16]}
+SMALL["wang2023"] = {
+    **{"weights": "none", "tile_px": SIDE, "width": 4, "dropout": 0.0, "children": 2, "centre_weight": 0.01},
+    **{"clusters": 2, "unsa": False},  # a re-stainer that has learned nothing would hide the figures
+}
+REACH_PX = {"wang2023": 16}  # how near a figure its point is to be; two cells of the activation map
 METHOD = pytest.mark.parametrize("method", list(METHODS))
 
 
@@ -65,7 +70,7 @@ def lesson(detector: Detector, labelled: tuple[bool, bool] = (True, True)) -> Ba
         for of, centres in ((1, figures[:, :2]), (0, other)):
             xy = centres.numpy().astype(float)
             patches.append(cut(image, corners(xy, image, detector.patch_px), detector.patch_px))
-            label += [of] * len(xy)
+            label += [of * getattr(detector, "per_class", 1)] * len(xy)  # the first child of its class
             domain += [k] * len(xy)
     of_tile = torch.tensor(domain)
     none = [torch.zeros(0, 3)] * len(label)
@@ -75,6 +80,8 @@ def lesson(detector: Detector, labelled: tuple[bool, bool] = (True, True)) -> Ba
 
 class Shop:
     """A workshop that lends tiles and trains nothing."""
+
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.source = Tiles()
@@ -86,8 +93,14 @@ class Shop:
         pass
 
     def candidates(self, part: str, finder: object) -> Pool:
-        near = np.zeros(4, np.float32)
-        return Pool(near.astype(np.int32), np.zeros((4, 2), np.float32), near, near, near == 0)
+        near, far = np.zeros(8, np.float32), np.repeat(np.array([0, np.inf], np.float32), 4)
+        return Pool(near.astype(np.int32), np.zeros((8, 2), np.float32), far, near, near == 0)
+
+    def patches(self, part: str, pool: Pool, chosen: Any, label: Any, side: int, size: int, **how: Any) -> list[Batch]:
+        rng = np.random.default_rng(0)
+        images = torch.from_numpy(rng.random((len(chosen), 3, side, side), np.float32))
+        none = [torch.zeros(0, 3)] * len(chosen)
+        return [Batch(images, none, none, torch.zeros(0), torch.zeros(0))]
 
 
 class Tiles:
@@ -132,7 +145,7 @@ def test_learns_two_tiles(method: str) -> None:
     for points, figures in zip(found, batch.figures, strict=True):
         best = points.suppressed(25).xy[:2]
         distance = np.linalg.norm(best[:, None] - figures[None, :, :2].numpy(), axis=2)
-        assert distance.min(axis=0).max() < 10, (best, figures)
+        assert distance.min(axis=0).max() < REACH_PX.get(method, 10), (best, figures)
 
 
 @METHOD

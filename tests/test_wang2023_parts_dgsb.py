@@ -83,7 +83,8 @@ def test_difficult_negatives_stay() -> None:
 
 
 def test_share_for_the_fit() -> None:
-    drawn = dgsb.random_share(1000, 0.2, seed=0)
+    drawn = dgsb.random_share(1000, 0.2, seed=0, least=0)
     assert len(drawn) == 200 and len(set(drawn)) == 200 and drawn.min() >= 0 and drawn.max() < 1000
-    assert len(dgsb.random_share(11, 0.2, seed=0)) == 3  # rounded up
+    assert len(dgsb.random_share(11, 0.2, seed=0, least=0)) == 3  # rounded up
     assert len(dgsb.random_share(1000, 1.0, seed=0, most=70)) == 70
+    assert len(dgsb.random_share(900, 0.2, seed=0)) == 900 and len(dgsb.random_share(6000, 0.2, seed=0)) == 1200

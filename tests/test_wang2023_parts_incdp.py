@@ -108,12 +108,12 @@ def test_terms_of_a_level_by_hand() -> None:
     level = small_level(2, [[0.0, math.log(3)], [0.0, math.log(3)]])
     found = level.losses(torch.eye(2), torch.tensor([1, 0]), PAPER)
     easy, hard = math.log(4 / 3) / 16, math.log(4) * 9 / 16
-    assert set(found) == {"focal", "centre"}
-    assert float(found["focal"]) == pytest.approx((easy + hard) / 2)
+    assert set(found) == {"classification", "centre"}
+    assert float(found["classification"]) == pytest.approx((easy + hard) / 2)
     assert float(found["centre"]) == pytest.approx(0.5)
     level.place(torch.eye(2).flip(0), torch.tensor([1.5, 0.5]))
     found = level.losses(torch.eye(2), torch.tensor([1, 0]), PAPER)
-    assert float(found["focal"]) == pytest.approx((0.5 * easy + 1.5 * hard) / 2)
+    assert float(found["classification"]) == pytest.approx((0.5 * easy + 1.5 * hard) / 2)
     assert float(found["centre"]) == 0.0
 
 
@@ -123,11 +123,11 @@ def test_equation_10() -> None:
     child = small_level(2, [[0.0, 1.0], [1.0, -1.0]]).eval()
     labels = (torch.tensor([1, 1]), torch.tensor([1, 1]))
     found = joint_losses(parent, child, torch.eye(2), labels, PAPER)
-    assert set(found) == {"parent_focal", "parent_centre", "child_focal", "child_centre"}
-    for term in ("focal", "centre"):
-        assert float(found[f"child_{term}"]) == pytest.approx(float(found[f"parent_{term}"]) / 2)
+    assert set(found) == {"classification", "centre", "child_classification", "child_centre"}
+    for term in ("classification", "centre"):
+        assert float(found[f"child_{term}"]) == pytest.approx(float(found[term]) / 2)
     alone = joint_losses(parent, None, torch.eye(2), labels, PAPER)
-    assert alone == {name: found[name] for name in ("parent_focal", "parent_centre")}
+    assert alone == {name: found[name] for name in ("classification", "centre")}
 
 
 def test_the_form_of_the_code() -> None:
@@ -135,10 +135,9 @@ def test_the_form_of_the_code() -> None:
     parent, child = (small_level(2, [[0.0, math.log(3)]]).eval() for _ in range(2))
     labels = (torch.tensor([0]), torch.tensor([0]))
     found = joint_losses(parent, child, torch.tensor([[1.0]]), labels, CODE)
-    for level in ("parent", "child"):
-        assert float(found[f"{level}_entropy"]) == pytest.approx(math.log(4))
-        assert float(found[f"{level}_focal"]) == pytest.approx(0.1 * math.log(4) * 9 / 16)
-        assert float(found[f"{level}_centre"]) == pytest.approx(1e-4)
+    for level in ("", "child_"):
+        assert float(found[f"{level}classification"]) == pytest.approx(math.log(4) * (1 + 0.1 * 9 / 16))
+        assert float(found[f"{level}centre"]) == pytest.approx(1e-4)
     assert (CODE.omega, CODE.centres_move) == ("uniform", False)
 
 
@@ -146,6 +145,14 @@ def test_objective_by_form() -> None:
     assert objective("paper") == PAPER and objective("code") == CODE
     assert objective("paper", child=0.3, centre=0.0).child == 0.3
     assert "centre" not in Level(2, 3).losses(torch.ones(1, 3), torch.tensor([0]), objective("paper", centre=0.0))
+
+
+def test_no_samples_no_loss() -> None:
+    level = Level(2, 3)
+    found = level.losses(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), CODE)
+    assert found["classification"] == 0 and found["centre"] == 0
+    found["classification"].backward()  # type: ignore[no-untyped-call]
+    assert level.classifier.weight.grad is not None and not level.classifier.weight.grad.any()
 
 
 def test_gradients_reach_the_classifiers() -> None:

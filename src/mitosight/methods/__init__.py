@@ -15,6 +15,7 @@ from mitosight.methods.chung2021 import Chung2021
 from mitosight.methods.detector import Detector
 from mitosight.methods.kondo2021 import Kondo2021
 from mitosight.methods.retinanet import RetinaNet
+from mitosight.methods.wang2023 import Wang2023
 from mitosight.methods.wilm2021 import Wilm2021
 from mitosight.methods.zhang2022 import Zhang2022
 
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Detector]] = {
     "chung2021": Chung2021,
     "zhang2022": Zhang2022,
     "kondo2021": Kondo2021,
+    "wang2023": Wang2023,
 }
 
 

@@ -31,12 +31,13 @@ def first_sampler(
     return first_sample(cluster, each, seed), sizes
 
 
-def random_share(count: int, share: float, seed: int, most: int = 50_000) -> Index:
+def random_share(count: int, share: float, seed: int, least: int = 1_000, most: int = 50_000) -> Index:
     """Indices of a random share of `count` samples, ascending: those that k-means is fitted on.
 
-    The reference code has 0.2. More than `most` bring k-means nothing but time and memory.
+    The reference code has 0.2. Fewer than `least` leave small clusters out; more than `most` bring k-means nothing but
+    time and memory.
     """
-    size = min(count, most, int(np.ceil(share * count)))
+    size = min(count, most, max(least, int(np.ceil(share * count))))
     return np.sort(np.random.default_rng((seed, 0)).choice(count, size, replace=False))
 
 

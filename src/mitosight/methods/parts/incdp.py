@@ -179,24 +179,21 @@ class Level(nn.Module):
         return logits.float()
 
     def losses(self, pooled: Tensor, label: Tensor, terms: Objective) -> dict[str, Tensor]:
-        """The terms of this level, averaged over the batch; those that weigh nothing are left out.
+        """The terms of this level, averaged over the samples: 0 where there are none.
 
         The focal loss is that of the softmax: for two classes equation (7), with the samples of a class times its
         omega equation (9).
 
         Args:
-            pooled: (N, C), one or more samples.
+            pooled: (N, C).
             label: (N,) classes.
         """
-        logits = self(pooled)
-        found = {}
-        if terms.entropy:
-            found["entropy"] = terms.entropy * functional.cross_entropy(logits, label)
-        if terms.focal:
-            focal = focal_cross_entropy(logits, label, terms.gamma)
-            found["focal"] = terms.focal * (self.omega[label] * focal).mean()
+        logits, count = self(pooled), max(1, len(label))
+        entropy = terms.entropy * functional.cross_entropy(logits, label, reduction="sum")
+        focal = terms.focal * (self.omega[label] * focal_cross_entropy(logits, label, terms.gamma)).sum()
+        found = {"classification": (entropy + focal) / count}
         if terms.centre:
-            found["centre"] = terms.centre * self.centre(pooled, label).mean()
+            found["centre"] = terms.centre * self.centre(pooled, label).sum() / count
         return found
 
     @torch.no_grad()
@@ -217,7 +214,7 @@ def joint_losses(
         pooled: (N, C) pooled features.
         labels: (N,) parent classes and (N,) child classes; the latter are not looked at without `child`.
     """
-    found = {f"parent_{name}": value for name, value in parent.losses(pooled, labels[0], terms).items()}
+    found = parent.losses(pooled, labels[0], terms)
     if child is not None:
         own = child.losses(pooled, labels[1], terms)
         found |= {f"child_{name}": terms.child * value for name, value in own.items()}

@@ -1,0 +1,112 @@
+"""The classifier of patches of Wang 2023: a network at stride 8, parent and child classes, mixing, restaining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mitosight.batch import Batch
+from mitosight.methods.parts.cam import activation_maps
+from mitosight.methods.parts.efdmix import EFDMix
+from mitosight.methods.parts.incdp import MITOSIS, PARENTS, Level, Objective, joint_losses
+from mitosight.methods.parts.resnet38 import Backbone
+from mitosight.methods.parts.restain import Restain
+from mitosight.methods.parts.trunk import known_statistics, normalise
+
+
+class PatchClassifier(nn.Module):
+    """Patches to parent classes (1 is mitosis) and, while it learns, to child classes. A learner for the engine.
+
+    Features, dropout of channels, mean over places, bias-free classifiers. In training patches are stained again and
+    features mixed, where that is asked for.
+
+    Args:
+        backbone: gives the features.
+        children: child classes for each parent class; 1 for none. Labels of a batch are those of the children
+            (0 to 2 T - 1); the parent of child c is c // T.
+        terms: of the losses.
+        mix: on the features of `backbone`, or None.
+        dropout: share of channels that is dropped before the classifiers.
+        statistics: of colours, see `trunk.known_statistics`.
+
+    Attributes:
+        restain: on patches, or None; no part of the weights.
+    """
+
+    def __init__(
+        self, backbone: Backbone, children: int, terms: Objective, mix: EFDMix | None, dropout: float, statistics: str
+    ) -> None:
+        super().__init__()
+        self.backbone, self.per_class, self.terms, self.mix, self.dropout = backbone, children, terms, mix, dropout
+        self.parent = Level(PARENTS, backbone.channels, centres_move=terms.centres_move)
+        self.child = Level(PARENTS * children, backbone.channels, centres_move=terms.centres_move)
+        self.restain: Restain | None = None
+        self.progress = 1.0
+        mean, std = known_statistics(statistics)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.mean: Tensor
+        self.std: Tensor
+        self.joint(children > 1)
+
+    def joint(self, on: bool) -> None:
+        """Whether the child classes learn too."""
+        self.child.requires_grad_(on)
+        self.learns_children = on
+
+    def initialise(self, weights: str, freeze_stages: int, freeze_norm: bool) -> list[str]:
+        """Loads the backbone's first weights and freezes what they allow; returns lines for the log."""
+        loaded, told = self.backbone.initialise(weights)
+        if loaded:
+            self.backbone.freeze(freeze_stages, freeze_norm)
+            return [told]
+        frozen = freeze_stages or freeze_norm
+        return [told] + ["no layer is frozen: there are no first weights to keep"] * bool(frozen)
+
+    def forward(self, images: Tensor, domain: Tensor | None = None) -> Tensor:
+        """Patches (N, 3, H, W) in [0, 1] to features (N, C, H / 8, W / 8)."""
+        if self.training and self.restain is not None:
+            images = self.restain(images)
+        mix = partial(self.mix, domain=domain) if self.mix is not None else None
+        features: Tensor = self.backbone(normalise(images, self.mean, self.std), mix)
+        return features
+
+    def pooled(self, images: Tensor, domain: Tensor | None = None) -> Tensor:
+        """Patches (N, 3, H, W) to vectors (N, C)."""
+        features = self(images, domain)
+        return functional.dropout2d(features, self.dropout, self.training).mean(dim=(2, 3))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the labelled patches of a batch; outside of training those of the parents alone."""
+        child = self.child if self.learns_children and self.training else None
+        label = batch.label[batch.labelled]
+        pooled = self.pooled(batch.images, batch.domain)[batch.labelled]
+        return joint_losses(self.parent, child, pooled, (label // self.per_class, label), self.terms)
+
+    def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches (N, 3, side, side) to parent logits (N, 2) and activation maps of mitosis (N, side, side)."""
+        features = self(images)
+        maps = activation_maps(features, self.parent.classifier.weight[MITOSIS], images.shape[-1])
+        return self.parent(features.mean(dim=(2, 3))), maps
+
+    def features(self, source: Any) -> Iterator[NDArray[np.float32]]:
+        """Vectors (n, C) of the patches of each batch of `source`, in order."""
+        return self._told(source, self.pooled)
+
+    def probabilities(self, source: Any) -> Iterator[NDArray[np.float32]]:
+        """Probabilities (n,) of mitosis of the patches of each batch of `source`, in order."""
+        return self._told(source, lambda images: self.parent(self.pooled(images)).softmax(dim=1)[:, MITOSIS])
+
+    def _told(self, source: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[NDArray[np.float32]]:
+        self.eval()
+        for i in range(len(source)):
+            with torch.inference_mode():
+                told = answer(source[i].images.to(self.mean.device)).float().cpu().numpy()
+            yield told
