@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from mitosight import checkpoint, inference
 from mitosight.batch import Batch
@@ -20,6 +21,7 @@ from mitosight.recipe import Recipe, Training
 from mitosight.regions import load
 from mitosight.slide import Slide, write_tiff
 from mitosight.training import train
+from mitosight.validation import Judge
 
 SIDE, CELL = 512, 128
 TINTS = {"grey": (205, 200, 215), "pink": (235, 190, 215)}
@@ -129,6 +131,28 @@ def test_a_restainer_from_a_file(folder: Path, tmp_path: Path) -> None:
     made(folder, tmp_path / "second", style=style, dgsb=False, incdp=False, styles=1, restain=0.4)
     assert not (tmp_path / "second" / "re-stainer").exists()
     assert "0.40 of the patches are stained again as grey" in log_of(tmp_path / "second")
+
+
+def test_a_resumed_training_equals_an_unbroken_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples, child classes and centres of the second preparation are those of the first."""
+    unbroken = made(folder, tmp_path / "a", steps=(2, 2))
+    judge, calls = Judge.__call__, []
+
+    def stopped(self: Judge, detector: Any, epoch: int) -> dict[str, Any]:
+        calls.append(epoch)
+        if calls == [0, 1]:
+            raise KeyboardInterrupt
+        return judge(self, detector, epoch)
+
+    monkeypatch.setattr(Judge, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made(folder, tmp_path / "b", steps=(2, 2))
+    resumed = made(folder, tmp_path / "b", steps=(2, 2))
+    assert calls == [0, 1, 1]
+    again = load_file(resumed)
+    assert all(torch.equal(value, again[name]) for name, value in load_file(unbroken).items())
 
 
 def test_learns_to_tell_figures_from_nuclei(folder: Path, tmp_path: Path) -> None:
