@@ -183,6 +183,21 @@ def test_parents_of_children() -> None:
     assert float(detector.losses(patches())["classification"]) < 1e-6
 
 
+def test_what_speaks_for_a_mitosis() -> None:
+    """Left the features are (1, 0), right (0, 1). The class has (0, 1): right. The other has (-3, 0): left."""
+    features = torch.zeros(1, 2, 10, 10)
+    features[0, 0, :, :5], features[0, 1, :, 5:] = 1.0, 1.0
+    bright = {}
+    for activation in ("difference", "mitosis", "none"):
+        classifier = small(activation=activation).eval().requires_grad_(False).classifier
+        classifier.parent.classifier.weight = torch.nn.Parameter(torch.tensor([[-3.0, 0.0], [0.0, 1.0]]), False)
+        classifier.forward = lambda images: features  # type: ignore[method-assign]
+        logits, level = classifier.network(torch.zeros(1, 3, 80, 80))
+        assert logits.tolist() == [[-1.5, 0.5]]
+        bright[activation] = [float(level[0, 40, 20]), float(level[0, 40, 60])]
+    assert bright == {"difference": [1.0, 0.0], "mitosis": [0.0, 1.0], "none": [0.0, 0.0]}
+
+
 def test_points_of_patches_by_hand() -> None:
     """Of three patches one is below the floor; the map of one has its peak at columns 10 to 19, rows 40 to 49."""
     maps = torch.zeros(3, 80, 80)

@@ -20,7 +20,7 @@ from mitosight.methods.parts.candidates import CandidateDetector, FinderName
 from mitosight.methods.parts.dgsb import FeaturesOf, first_sampler, second_sample
 from mitosight.methods.parts.efdmix import EFDMix, Partner
 from mitosight.methods.parts.incdp import MITOSIS, Form, Objective, Omega, child_classes, child_weights, objective
-from mitosight.methods.parts.patchnet import PatchClassifier
+from mitosight.methods.parts.patchnet import Activation, PatchClassifier
 from mitosight.methods.parts.resnet38 import backbone
 from mitosight.methods.parts.restain import NAME, Restain, ReStainer
 from mitosight.methods.parts.stages import stage
@@ -61,6 +61,8 @@ class Wang2023(CandidateDetector):
         normalise: "none", as in the code; "imagenet" for torchvision's weights.
         style: file of a trained re-stainer in the place of training one.
         steps of the preparatory trainings: about the epochs of the code, 200 and 400, with 4,000 positives.
+        activation: what the activation map shows: the "difference" of the two classes, of which alone the probability
+            comes, "mitosis" alone (code), or "none": then the candidate is the point; see `parts.patchnet`.
         small_peak: what gives the point where the map has no component of 25 px; see `parts.cam.figure_points`.
     Left out: the re-centring of the negatives that survive the second sampler, of which only the code knows.
     """
@@ -123,6 +125,7 @@ class Wang2023(CandidateDetector):
         stage_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         stage_schedule: Schedule = "constant",
         stage_precision: Literal["fp32", "bf16"] = "fp32",
+        activation: Activation = "difference",
         small_peak: Small = "keep",
         **candidates: Any,
     ) -> None:
@@ -144,7 +147,7 @@ class Wang2023(CandidateDetector):
         self.terms = objective(form, **{k: v for k, v in changed.items() if v is not None}) if incdp else PLAIN
         self.start: dict[str, Any] = {"weights": weights, "freeze_stages": freeze_stages, "freeze_norm": freeze_norm}
         self.shape: dict[str, Any] = {"name": network, "width": width, "dropout": dropout}
-        self.dropout, self.normalise = dropout, normalise
+        self.reading: dict[str, Any] = {"dropout": dropout, "statistics": normalise, "activation": activation}
         mix = EFDMix(mix_probability, mix_alpha, mix_partner) if efdmix else None
         self.classifier = self._classifier(self.per_class, self.terms, mix)
         self.small_peak = small_peak
@@ -157,7 +160,7 @@ class Wang2023(CandidateDetector):
                                  schedule="constant", precision=stage_precision)  # fmt: skip
 
     def _classifier(self, children: int, terms: Objective, mix: EFDMix | None) -> PatchClassifier:
-        return PatchClassifier(backbone(**self.shape), children, terms, mix, self.dropout, self.normalise)
+        return PatchClassifier(backbone(**self.shape), children, terms, mix, **self.reading)
 
     def prepare(self, workshop: Workshop) -> list[str]:
         """Steps 1 to 4: candidates, balanced samples, re-stainer, child classes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from mitosight.methods.parts.incdp import MITOSIS, PARENTS, Level, Objective, jo
 from mitosight.methods.parts.resnet38 import Backbone
 from mitosight.methods.parts.restain import Restain
 from mitosight.methods.parts.trunk import known_statistics, normalise
+
+Activation = Literal["difference", "mitosis", "none"]
 
 
 class PatchClassifier(nn.Module):
@@ -35,18 +37,32 @@ class PatchClassifier(nn.Module):
         mix: on the features of `backbone`, or None.
         dropout: share of channels that is dropped before the classifiers.
         statistics: of colours, see `trunk.known_statistics`.
+        activation: what the maps show. "mitosis": the features times the weights of that class, as in the reference
+            code. "difference": times these less the weights of the other class. Only the difference makes the
+            probability; to both classes' weights anything can be added without changing it, and a classifier that
+            knows a figure by what speaks against the other class has the map of its own class bright beside it.
+            "none": nothing, so that the point is the middle of the patch, which is the candidate.
 
     Attributes:
         restain: on patches, or None; no part of the weights.
     """
 
     def __init__(
-        self, backbone: Backbone, children: int, terms: Objective, mix: EFDMix | None, dropout: float, statistics: str
+        self,
+        backbone: Backbone,
+        children: int,
+        terms: Objective,
+        mix: EFDMix | None,
+        *,
+        dropout: float,
+        statistics: str,
+        activation: Activation,
     ) -> None:
         super().__init__()
         self.backbone, self.per_class, self.terms, self.mix, self.dropout = backbone, children, terms, mix, dropout
         self.parent = Level(PARENTS, backbone.channels, centres_move=terms.centres_move)
         self.child = Level(PARENTS * children, backbone.channels, centres_move=terms.centres_move)
+        self.activation = activation
         self.restain: Restain | None = None
         self.progress = 1.0
         mean, std = known_statistics(statistics)
@@ -93,8 +109,9 @@ class PatchClassifier(nn.Module):
     def network(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Patches (N, 3, side, side) to parent logits (N, 2) and activation maps of mitosis (N, side, side)."""
         features = self(images)
-        maps = activation_maps(features, self.parent.classifier.weight[MITOSIS], images.shape[-1])
-        return self.parent(features.mean(dim=(2, 3))), maps
+        other, weight = (self.parent.classifier.weight[k] for k in (1 - MITOSIS, MITOSIS))
+        speaking = {"difference": weight - other, "mitosis": weight, "none": 0 * weight}[self.activation]
+        return self.parent(features.mean(dim=(2, 3))), activation_maps(features, speaking, images.shape[-1])
 
     def features(self, source: Any) -> Iterator[NDArray[np.float32]]:
         """Vectors (n, C) of the patches of each batch of `source`, in order."""
