@@ -173,7 +173,7 @@ def timed(path: Path, name: str, threads: int | None) -> dict[str, Any]:
             count = len(search(slide, VARIANTS[name], threads=threads)[0])
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"candidates": count, "seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_mb": peak_mb}
+    return {"candidates": int(count), "seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_mb": peak_mb}
 
 
 def timing(work: Path, rounds: int, threads: int | None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from mitosight.slide import Slide
 from mitosight.tiles import Tile, grid
 
 MPP, MPP_TOLERANCE = 0.25, 0.1  # what the limits of the papers are made for; slides within a share are not resampled
-TILE_PX = 1024
+TILE_PX = 2048
 KEPT_BYTES = 2**28  # of tiles that are kept between the passes; what is beyond is decoded twice
 
 
