@@ -88,6 +88,24 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {"dataset", "errors", "methods", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
+    "adaptation": {
+        *PLAIN,
+        "batch",
+        "checkpoint",
+        "cohort",
+        "dataset",
+        "engine",
+        "inference",
+        "log",
+        "material",
+        "methods",
+        "modelfile",
+        "optimisation",
+        "patches",
+        "recipe",
+        "slide",
+        "training",
+    },
 }
 NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "phantom", "candidates"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any, Protocol
 
 from mitosight import checkpoint, detections, inference
 from mitosight.errors import InputError, UsageError
@@ -38,6 +39,23 @@ Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """The detector for one slide, what the slide's row says of it, and what `run.json` does."""
+
+    detector: Detector
+    message: str
+    facts: dict[str, Any]
+
+
+class Preparation(Protocol):
+    """Makes a detector of its own for each slide; `settings` say how, and tell its results from those of others."""
+
+    settings: dict[str, Any]
+
+    def __call__(self, slide: Slide) -> Prepared: ...
+
+
+@dataclass(frozen=True)
 class Settings:
     """How slides are read: `mpp` goes over what files and `table_mpp` (by file name) say; None and {} for neither."""
 
@@ -62,16 +80,18 @@ def detect_slides(
     out: Path,
     settings: Settings,
     watch: Callable[[Path], Watch] | None = None,
+    prepare: Preparation | None = None,
 ) -> list[Row]:
     """Detects on each slide; a bad one becomes a row that says why, and the others are done.
 
     Writes `NAME.csv` for each slide and, after each, `summary.csv` and `run.json`. Rows of other slides that an
     earlier run of the same model left in `out` are kept. NAME is the file's stem; where two slides share it, eight
-    digits of the hash of the slide's path are added. Returns the rows of `slides`.
+    digits of the hash of the slide's path are added. `prepare` makes the detector for each slide; without it, it is
+    `detector` for all. Returns the rows of `slides`.
 
     Raises:
         UsageError: `out` is a file or holds a training.
-        InputError: `out` holds results of another model.
+        InputError: `out` holds results of another model, or of another preparation.
     """
     threshold = detector.threshold if settings.threshold is None else settings.threshold
     if out.exists() and not out.is_dir():
@@ -83,9 +103,11 @@ def detect_slides(
         "model": {"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)},
         "arguments": {"threshold": threshold, "mpp": settings.mpp, "tile_px": settings.tile_px, "bf16": settings.bf16},
     }
-    _check_model(out / "run.json", record["model"]["sha256"])
+    settled = {} if prepare is None else {"adaptation": prepare.settings}
+    _check_model(out / "run.json", record["model"]["sha256"], settled)
     mine: list[Row] = []
     checksums: dict[str, str] = {}
+    told: dict[str, dict[str, Any]] = {}
     for path in slides:
         key = str(path.resolve())
         name = _name(path, slides, rows)
@@ -93,9 +115,10 @@ def detect_slides(
         try:
             table_mpp = (settings.table_mpp or {}).get(path.name)
             with Slide(path, mpp=settings.mpp, table_mpp=table_mpp) as slide:
+                own = Prepared(detector, "", {}) if prepare is None else prepare(slide)
                 found = inference.detect(
                     slide,
-                    detector,
+                    own.detector,
                     tile_px=settings.tile_px,
                     batch=settings.batch,
                     bf16=settings.bf16,
@@ -111,11 +134,13 @@ def detect_slides(
             detections.write(out / f"{name}.csv", {path.name: found}, threshold)
             figures = int((found.score >= threshold).sum())
             seconds = f"{time.monotonic() - started:.1f}"
-            row = Row(key, str(figures), f"{area_mm2:.4f}", seconds, OK, "", f"{name}.csv")
+            row = Row(key, str(figures), f"{area_mm2:.4f}", seconds, OK, own.message, f"{name}.csv")
+            told[key] = own.facts
         rows[key] = row
         mine.append(row)
         write_csv(out / "summary.csv", HEADER, (astuple(r) for r in rows.values()))
-        write_run(out, **record, slides=checksums)
+        adapted = {} if prepare is None else {**settled, "adapted": told}
+        write_run(out, **record, **adapted, slides=checksums)
     return mine
 
 
@@ -130,16 +155,19 @@ def _name(path: Path, slides: Sequence[Path], rows: Mapping[str, Row]) -> str:
     return f"{path.stem}-{hashlib.sha1(key.encode()).hexdigest()[:8]}" if path.stem in others else path.stem
 
 
-def _check_model(run: Path, checksum: str) -> None:
-    """Refuses a folder whose rows are of another model: sums over them would mean nothing."""
+def _check_model(run: Path, checksum: str, settled: dict[str, Any]) -> None:
+    """Refuses a folder whose rows are of another model or preparation: sums over them would mean nothing."""
     if not run.is_file():
         return
     try:
-        earlier = json.loads(run.read_text(encoding="utf-8"))["model"]["sha256"]
+        record = json.loads(run.read_text(encoding="utf-8"))
+        earlier, prepared = record["model"]["sha256"], record.get("adaptation")
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(run, "is no record of mitosight detect", "choose another --out") from None
     if earlier != checksum:
         raise InputError(run.parent, "holds what another model found", "choose another --out")
+    if prepared != json.loads(json.dumps(settled)).get("adaptation"):
+        raise InputError(run.parent, "holds what the model found with another adaptation", "choose another --out")
 
 
 def _read_summary(path: Path) -> dict[str, Row]:

@@ -42,6 +42,24 @@ def detect(
     Raises:
         InputError: the slide's mpp is unknown, the slide is smaller than a tile, or its file is damaged.
     """
+    covering = cover(slide, detector, tile_px)
+    tiles, scale = covering.tiles, covering.scale
+    found: list[Detections] = []
+    detector = detector.for_slide(covering)
+    for start in range(0, len(tiles), batch):
+        part = tiles[start : start + batch]
+        images = torch.stack([torch.from_numpy(covering.read(tile)).permute(2, 0, 1) for tile in part])
+        for tile, points in zip(part, _run(detector, images, bf16), strict=True):
+            placed = points.moved((tile.x_px, tile.y_px))
+            found.append(placed[tile.owned(placed.xy)].moved((0, 0), scale))
+        if progress is not None:
+            progress(min(len(found), len(tiles)), len(tiles))
+    every = concatenate(found)
+    return Detections(every.xy, every.score, slide.mpp).suppressed(SUPPRESSION_UM / slide.mpp)
+
+
+def cover(slide: Slide, detector: Detector, tile_px: int | None = None) -> Covering:
+    """The tiles by which a detector searches a slide; arguments and errors as in `detect`."""
     side = tile_px or detector.tile_px
     mpp = working_mpp(slide.mpp, detector.mpp, detector.mpp_tolerance)
     scale = mpp / slide.mpp  # level-0 px for one px of the tiles' frame
@@ -53,19 +71,7 @@ def detect(
             f"{width} x {height} px{at} is smaller than a tile of {side} px",
             "pass a smaller --tile-px or a larger image",
         )
-    tiles = grid(width, height, side, detector.overlap_px)
-    found: list[Detections] = []
-    detector = detector.for_slide(Covering(slide, tiles, scale, mpp))
-    for start in range(0, len(tiles), batch):
-        part = tiles[start : start + batch]
-        images = torch.stack([torch.from_numpy(_read(slide, tile, scale, mpp)).permute(2, 0, 1) for tile in part])
-        for tile, points in zip(part, _run(detector, images, bf16), strict=True):
-            placed = points.moved((tile.x_px, tile.y_px))
-            found.append(placed[tile.owned(placed.xy)].moved((0, 0), scale))
-        if progress is not None:
-            progress(min(len(found), len(tiles)), len(tiles))
-    every = concatenate(found)
-    return Detections(every.xy, every.score, slide.mpp).suppressed(SUPPRESSION_UM / slide.mpp)
+    return Covering(slide, grid(width, height, side, detector.overlap_px), scale, mpp)
 
 
 @dataclass(frozen=True)
@@ -84,13 +90,12 @@ class Covering:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         for tile in self.tiles:
             x0, y0, x1, y1 = tile.owns
-            pixels = _read(self.slide, tile, self.scale, self.mpp)
-            yield pixels[y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px]
+            yield self.read(tile)[y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px]
 
-
-def _read(slide: Slide, tile: Tile, scale: float, mpp: float) -> NDArray[np.uint8]:
-    corner = (tile.x_px * scale, tile.y_px * scale)
-    return np.ascontiguousarray(slide.read(corner, (tile.side_px, tile.side_px), None if scale == 1 else mpp))
+    def read(self, tile: Tile) -> NDArray[np.uint8]:
+        """The whole tile (side, side, 3)."""
+        corner, size = (tile.x_px * self.scale, tile.y_px * self.scale), (tile.side_px, tile.side_px)
+        return np.ascontiguousarray(self.slide.read(corner, size, None if self.scale == 1 else self.mpp))
 
 
 def _run(detector: Detector, images: Tensor, bf16: bool) -> list[Detections]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,22 @@ from mitosight.validation import Judge
 from mitosight.workshop import Workshop
 
 RECIPE, DONE = "recipe.json", "run.json"
+Watch = Callable[[int, dict[str, Any]], None]
 
 
-def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> Path:
+def train(
+    recipe: Recipe,
+    data: DataFolder,
+    out: Path,
+    device: torch.device,
+    watch: Watch | None = None,
+) -> Path:
     """Trains a recipe on the parts "train" and "val" of a data folder; returns the model file in `out`.
 
     `out` also gets `recipe.json`, `log.jsonl`, `state.safetensors` (for resuming; a training that is called again
     goes on where its last epoch ended) and, at the end, `run.json`; a finished training is left as it is. Nothing is
-    written before recipe, annotations and images are known to be good.
+    written before recipe, annotations and images are known to be good. `watch` gets each validated epoch (from 0)
+    and what was found; what it raises ends the training.
 
     Raises:
         InputError: parts, scanners or figures are missing, an image cannot be read, a loss is not finite, or `out`
@@ -50,17 +59,23 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
         if rank == 0:
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
-    source, seen, every = _checked(recipe, data.images, material, detector)
 
     def begin() -> None:
         if rank == 0:
             write_json(out / RECIPE, claim)
 
-    workshop = Workshop(source, seen, every, out, device, recipe.training.seed, recipe.training.workers, begin)
+    workshop = lend(recipe, data.images, material, detector, out, device, begin)
     prepared = detector.prepare(workshop)
     batches = detector.batches(workshop, "train")
-    judge = Judge(recipe, seen, detector.batches(workshop, "val"), out, device, material.facts())
+    judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, material.facts())
     begin()
+
+    def validate(epoch: int) -> dict[str, Any]:
+        facts = judge(detector, epoch) if rank == 0 else {}
+        if facts and watch is not None:
+            watch(epoch, facts)
+        return facts
+
     log = RunLog(out, quiet=rank > 0)
     try:
         log.say(
@@ -77,7 +92,7 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
             log,
             seed=recipe.training.seed,
             workers=recipe.training.workers,
-            after_epoch=lambda epoch: judge(detector, epoch) if rank == 0 else {},
+            after_epoch=validate,
         )
         if rank == 0:
             best = judge.best
@@ -91,12 +106,22 @@ def train(recipe: Recipe, data: DataFolder, out: Path, device: torch.device) -> 
     return out / checkpoint.FILE
 
 
-def _checked(
-    recipe: Recipe, images: Path, material: Material, detector: Detector
-) -> tuple[TileSource, TileSource, TileSource]:
-    """Where tiles are drawn from: for the training, for its validation, and for its preparation.
+def lend(
+    recipe: Recipe,
+    images: Path,
+    material: Material,
+    detector: Detector,
+    out: Path,
+    device: torch.device,
+    begin: Callable[[], None],
+) -> Workshop:
+    """The workshop of a training: where tiles are drawn from, for itself, its validation and its preparation.
 
-    Every image was opened.
+    Every image was opened. `begin` is called before the workshop writes anything.
+
+    Raises:
+        InputError: an image cannot be read or is too small.
+        UsageError: the training tiles are too small for the method.
     """
     side_px = recipe.training.crop_px or detector.tile_px
     if side_px < detector.least_tile_px:
@@ -137,7 +162,7 @@ def _checked(
         length=recipe.training.validation_batches,
     )
     every = replace(source, regions=train, scanners=material.scanners)
-    return source, seen, every
+    return Workshop(source, seen, every, out, device, recipe.training.seed, recipe.training.workers, begin)
 
 
 def _finished(out: Path, claim: dict[str, Any]) -> bool:

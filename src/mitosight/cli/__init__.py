@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from mitosight import __version__
+from mitosight.cli.adapt import adapt
 from mitosight.cli.candidates import candidates
 from mitosight.cli.convert import convert
 from mitosight.cli.demo import demo
@@ -64,6 +65,7 @@ app.command()(evaluate)
 app.command()(info)
 app.command()(train)
 app.command()(detect)
+app.command()(adapt)
 app.command()(candidates)
 app.command()(methods)
 app.command()(styles)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from mitosight.cohort import Row
 
 
 def detect(
@@ -32,17 +36,24 @@ def detect(
     settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16)
     file = modelfile.locate(model)
     detector = checkpoint.load(file).to(choose(device))
-    rows = cohort.detect_slides(found, file, detector, out, settings, _Bar(len(found)))
-    for path, row in zip(found, rows, strict=True):
-        told = f"{row.figures} mitotic figures in {row.area_mm2} mm²" if row.status == cohort.OK else row.message
-        typer.echo(f"{path.name}: {told}" if row.status == cohort.OK else told, err=row.status != cohort.OK)
-    failed = sum(row.status != cohort.OK for row in rows)
+    tell(found, cohort.detect_slides(found, file, detector, out, settings, Bar(len(found))), out)
+
+
+def tell(slides: list[Path], rows: list[Row], out: Path) -> None:
+    """Prints a line for each slide; exit status 1 where one failed."""
+    for path, row in zip(slides, rows, strict=True):
+        if row.status == "ok":
+            more = f"; {row.message}" if row.message else ""
+            typer.echo(f"{path.name}: {row.figures} mitotic figures in {row.area_mm2} mm²{more}")
+        else:
+            typer.echo(row.message, err=True)
+    failed = sum(row.status != "ok" for row in rows)
     if failed:
         typer.echo(f"mitosight: {failed} of {len(rows)} slides failed; see {out / 'summary.csv'}", err=True)
         raise typer.Exit(1)
 
 
-class _Bar:
+class Bar:
     """A progress bar of tiles for each slide, on a terminal only."""
 
     def __init__(self, slides: int) -> None:

@@ -62,7 +62,7 @@ class Kondo2021(CandidateDetector):
         positive_px: Size = 25.0,
         negative_px: Size = 25.0,
         sampling: Literal["shuffled", "balanced"] = "shuffled",
-        batch: Count = 128,
+        patches_per_batch: Count = 128,
         augment: bool = False,
         scanner_weight: Amount = 1.0,
         reversal: Literal["constant", "ramp"] = "constant",
@@ -72,7 +72,7 @@ class Kondo2021(CandidateDetector):
         super().__init__(**candidates)
         if negative_px < positive_px:
             raise UsageError(None, f"negative_px = {negative_px}", f"expected {positive_px} (positive_px) or more")
-        self.weights, self.sampling, self.batch = weights, sampling, batch
+        self.weights, self.sampling, self.patches_per_batch = weights, sampling, patches_per_batch
         self.positive_px, self.negative_px = positive_px, negative_px
         self.scanner_weight, self.reversal, self.reversal_weight = scanner_weight, reversal, reversal_weight
         self.augmentation = Turns(flips=True) if augment else None
@@ -106,7 +106,7 @@ class Kondo2021(CandidateDetector):
             chosen,
             label[chosen],
             self.patch_px,
-            self.batch,
+            self.patches_per_batch,
             order=self.sampling if part == "train" else "shuffled",
             augment=self.augmentation if part == "train" else None,
         )

@@ -42,7 +42,7 @@ class CandidateDetector(Detector):
         scanners: Sequence[str] = (),
         mpp: Annotated[float, Field(ge=0.05, le=10)] = 0.25,
         mpp_tolerance: Share = 0.1,
-        tile_px: Count = 512,
+        tile_px: Count = 1024,
         finder: FinderName = "blue-ratio",
         finder_settings: dict[str, Any] | None = None,
         patch_px: Annotated[int, Field(ge=16, le=512)] = 64,

@@ -1,0 +1,98 @@
+"""The detectors for `cohort.detect_slides`: adapted to each slide, or to all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mitosight import checkpoint
+from mitosight.adaptation.adapting import Settings, adapt, remembered_f1
+from mitosight.adaptation.memory import FILE, Memory, read
+from mitosight.adaptation.target import Target, joined, of_slide
+from mitosight.cohort import Prepared
+from mitosight.cohort import Settings as Reading
+from mitosight.errors import InputError
+from mitosight.methods.detector import Detector
+from mitosight.outputs import sha256
+from mitosight.slide import Slide
+
+ADAPTED = "adapted"  # folder of the model that was adapted to several slides
+
+
+def recalled(model: Path) -> Memory:
+    """The memory beside a model file.
+
+    Raises:
+        InputError: there is none, or that of another model.
+    """
+    file = model.with_name(FILE)
+    if not file.is_file():
+        raise InputError(
+            file, "is not there: the model remembers nothing of its training slides", "pass --data to have it made"
+        )
+    return read(file, sha256(model))
+
+
+class Each:
+    """Adapts a model to each slide by itself; every slide starts from the model as it is.
+
+    Attributes:
+        settings: what the record says of it.
+    """
+
+    def __init__(self, detector: Detector, memory: Memory, how: Settings) -> None:
+        self.detector, self.memory, self.how = detector, memory, how
+        self.before: float | None = None  # F1 on remembered slides, once it is known
+        self.settings: dict[str, Any] = {"together": False, **asdict(how)}
+
+    def __call__(self, slide: Slide) -> Prepared:
+        """The detector for one slide."""
+        return self.adapted(self.target(slide))
+
+    def adapted(self, target: Target) -> Prepared:
+        """The detector for what lies in a target."""
+        if self.before is None:
+            self.before = remembered_f1(self.detector, self.memory)
+        found = adapt(self.detector, self.memory, target, self.how, self.before)
+        return Prepared(found.detector, found.message, found.facts)
+
+    def target(self, slide: Slide) -> Target:
+        """What of a slide is adapted to."""
+        memory, how = self.memory, self.how
+        return of_slide(slide, self.detector, memory.side_px, memory.coding, how.most, how.seed)
+
+
+class Together:
+    """Adapts a model once, to several slides; writes `out/adapted/model.safetensors` unless the guard refuses."""
+
+    def __init__(self, each: Each, slides: Sequence[Path], reading: Reading, model: Path, out: Path) -> None:
+        self.each, self.slides, self.reading, self.model, self.out = each, slides, reading, model, out
+        names = sorted(str(path.resolve()) for path in slides)
+        self.settings = {**each.settings, "together": True, "slides": names}
+        self.prepared: Prepared | None = None
+
+    def __call__(self, slide: Slide) -> Prepared:
+        """The detector for any of the slides."""
+        if self.prepared is None:
+            self.prepared = self.each.adapted(joined(list(self._targets())))
+            if self.prepared.facts["used"]:
+                self._save(self.prepared)
+        return self.prepared
+
+    def _targets(self) -> Iterator[Target]:
+        """What of each slide is adapted to; those that cannot be read are left out, and fail when they are searched."""
+        for path in self.slides:
+            with (
+                suppress(InputError),
+                Slide(path, mpp=self.reading.mpp, table_mpp=(self.reading.table_mpp or {}).get(path.name)) as slide,
+            ):
+                yield self.each.target(slide)
+
+    def _save(self, prepared: Prepared) -> None:
+        header = checkpoint.read_header(self.model)
+        adaptation = {"model": sha256(self.model), **self.settings, **prepared.facts}
+        provenance = {**header["provenance"], "adaptation": adaptation}
+        checkpoint.save(self.out / ADAPTED, prepared.detector, header["method"], header["arguments"], provenance)

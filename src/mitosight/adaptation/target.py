@@ -1,0 +1,69 @@
+"""The samples of a slide that a model adapts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mitosight.adaptation.memory import Coding, decoded, encoded
+from mitosight.batch import Batch
+from mitosight.errors import InputError
+from mitosight.inference import cover
+from mitosight.methods.detector import Detector
+from mitosight.slide import Slide
+
+
+@dataclass(frozen=True)
+class Target:
+    """Samples without labels, encoded as those of the memory are."""
+
+    images: list[bytes]
+    side_px: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Sequence[int], scanner: int, patches: bool) -> Batch:
+        """The samples `index` (n,) as unlabelled ones of the scanner number `scanner`."""
+        none, count = torch.empty(0, 3), len(index)
+        return Batch(
+            decoded([self.images[k] for k in index], self.side_px),
+            [none] * count,
+            [none] * count,
+            torch.full((count,), scanner),
+            torch.zeros(count, dtype=torch.bool),
+            label=torch.full((count if patches else 0,), -1),
+        )
+
+
+def of_slide(slide: Slide, detector: Detector, side_px: int, coding: Coding, most: int, seed: int = 0) -> Target:
+    """The samples of a slide: those of its tiles that each tile owns, as far as `most`, tiles in random order.
+
+    Args:
+        side_px: of a sample, as in the memory.
+
+    Raises:
+        InputError: there is none, or the slide cannot be searched (see `inference.detect`).
+    """
+    covering = cover(slide, detector)
+    searcher = detector.for_slide(covering)
+    images: list[bytes] = []
+    for k in np.random.default_rng(seed).permutation(len(covering.tiles)):
+        tile = covering.tiles[k]
+        image = torch.from_numpy(covering.read(tile)).permute(2, 0, 1).to(torch.float32) / 255
+        samples, xy = searcher.samples(image, side_px)
+        owned = tile.owned(xy + np.array([tile.x_px, tile.y_px]))
+        images += [encoded(sample, coding) for sample in samples[torch.from_numpy(owned)]]
+        if len(images) >= most:
+            break
+    if not images:
+        raise InputError(slide.path, "holds no candidate to adapt to", "search it with mitosight detect")
+    return Target(images[:most], side_px)
+
+
+def joined(targets: Sequence[Target]) -> Target:
+    """The samples of several slides of one scanner."""
+    return Target([image for target in targets for image in target.images], targets[0].side_px)
