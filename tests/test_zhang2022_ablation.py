@@ -1,4 +1,4 @@
-"""The ablation of Zhang 2022 (benchmarks/zhang2022.py): its rows, what is held out, its table."""
+"""The ablation of Zhang 2022 (benchmarks/zhang2022.py): its rows and its table."""
 
 import importlib
 from pathlib import Path
@@ -6,8 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from mitosight import recipe, regions
-from mitosight.errors import InputError
+from mitosight import recipe
 from mitosight.methods import create
 from mitosight.outputs import write_json
 
@@ -22,7 +21,7 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_eight_rows_are_what_they_say(ablation: ModuleType) -> None:
     """Each row's settings make a detector that has the row's components and no other."""
-    runs = ablation.plan("t", [0, 1], ["steps_per_epoch=7"])
+    runs = ablation.ABLATION.plan("t", [0, 1], ["steps_per_epoch=7"])
     assert [run.name for run in runs[:8]] == [
         "t-none-0",
         "t-foreground-0",
@@ -44,15 +43,6 @@ def test_eight_rows_are_what_they_say(ablation: ModuleType) -> None:
         if detector.augmentation.brightness:
             there.add("jitter")
         assert there == set(run.components)
-
-
-def test_the_held_out_scanner_is_tested_and_not_trained(ablation: ModuleType, drawn: Path) -> None:
-    data = regions.load(drawn)
-    split = ablation.held_out_split(data, "scanner", "pink", [])
-    assert split == {"train": ["grey_train_0.tiff"], "val": ["grey_val_0.tiff"], "test": ["pink_test_0.tiff"]}
-    assert ablation.held_out_split(data, "scanner", "pink", ["grey"])["train"] == []
-    with pytest.raises(InputError, match="no test image of scanner 'green'; there are those of grey, pink"):
-        ablation.held_out_split(data, "scanner", "green", [])
 
 
 def test_the_table_has_a_line_for_each_row(ablation: ModuleType, tmp_path: Path) -> None:
