@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mitosight.errors import UsageError
 from mitosight.methods import arguments, checked
 from mitosight.optimisation import Number, Optimisation
+from mitosight.outputs import whole
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=0)]
@@ -103,6 +105,25 @@ def parse(table: dict[str, Any], path: str | Path | None = None) -> Recipe:
         _dataclass(Training, table.get("training", {}), "training", path),
         _dataclass(Optimisation, table.get("optimisation", {}), "optimisation", path),
     )
+
+
+def write(path: Path, recipe: Recipe, about: str) -> None:
+    """Writes a recipe with all its settings as a TOML file that `load` reads; `about` is its first line."""
+    lines = [f"# {about}", f"method = {json.dumps(recipe.method)}"]
+    told = recipe.to_json()
+    for table in TABLES:
+        lines += ["", f"[{table}]", *(f"{key} = {_toml(v)}" for key, v in told[table].items() if v is not None)]
+    with whole(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _toml(value: Any) -> str:
+    """A string, number, list or table as TOML: JSON but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _check_shape(table: dict[str, Any], path: str | Path | None) -> None:

@@ -23,6 +23,7 @@ from mitosight.cli.methods import methods
 from mitosight.cli.phantom import phantom
 from mitosight.cli.styles import styles
 from mitosight.cli.train import train
+from mitosight.cli.tune import tune
 from mitosight.errors import InputError
 
 
@@ -64,6 +65,7 @@ app.command()(convert)
 app.command()(evaluate)
 app.command()(info)
 app.command()(train)
+app.command()(tune)
 app.command()(detect)
 app.command()(adapt)
 app.command()(candidates)
