@@ -62,14 +62,14 @@ def test_the_same_number_from_each_cluster() -> None:
     assert np.bincount(cluster[dgsb.first_sample(cluster, 30, seed=1)]).tolist() == [34, 33, 33, 20]
 
 
-def test_first_sampler_from_features() -> None:
-    """Heaps of 90, 30 and 3: four from each, of the smallest its three, and one more from the first."""
+def test_clusters_from_features() -> None:
+    """Heaps of 90, 30 and 3 are the clusters; four from each: all three of the smallest."""
     rng = np.random.default_rng(0)
     heap = rng.permutation(groups(90, 30, 3))
     features = (np.array([0.0, 10.0, 90.0])[heap, None] + rng.normal(0, 0.1, (123, 2))).astype(np.float32)
-    drawn, sizes = dgsb.first_sampler(lambda some: np.array_split(features[some], 5), 123, 4, 3, 1.0, seed=0)
-    assert sorted(int(s) for s in sizes.split(", ")) == [3, 30, 90]
-    assert sorted(np.bincount(heap[drawn])) == [3, 4, 5]
+    cluster = dgsb.cluster_of_each(lambda some: np.array_split(features[some], 5), 123, 3, 1.0, seed=0)
+    assert sorted(np.bincount(cluster)) == [3, 30, 90] and len(set(zip(cluster, heap, strict=True))) == 3
+    assert sorted(np.bincount(heap[dgsb.first_sample(cluster, 4, seed=0)])) == [3, 4, 5]
 
 
 def test_difficult_negatives_stay() -> None:

@@ -19,6 +19,7 @@ from mitosight.dataset import COLUMNS, OpenSlides, working_mpp
 from mitosight.errors import InputError
 from mitosight.pool import Pool
 from mitosight.regions import Region
+from mitosight.slide import Slide
 
 Order = Literal["stored", "shuffled", "balanced"]
 
@@ -96,19 +97,33 @@ class PatchSource(Dataset[Batch]):
 
     def patch(self, candidate: int, rng: np.random.Generator | None = None) -> Tensor:
         """The patch (3, side, side) in [0, 1] around a candidate of the pool; augmented where `rng` is given."""
-        if self._slides is None:
-            self._slides = OpenSlides(self.open_slides)
-        region = self.regions[self.pool.region[candidate]]
-        slide = self._slides.get(self.images / region.file_name, region.mpp)
-        mpp = working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
-        side_px = self.patch_px * mpp / slide.mpp
-        room = np.maximum([slide.width_px - side_px, slide.height_px - side_px], 0)
-        x, y = np.floor(np.clip(self.pool.xy[candidate] - side_px / 2 + 0.5, 0, room)).astype(int)
-        pixels = slide.read((int(x), int(y)), (self.patch_px, self.patch_px), None if mpp == slide.mpp else mpp)
+        slide, mpp = self._opened(candidate)
+        pixels = slide.read(self.corner(candidate), (self.patch_px,) * 2, None if mpp == slide.mpp else mpp)
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
         if rng is None or self.augment is None:
             return image
         return self.augment(image, torch.empty(0, 3), rng)[0]
+
+    def corner(self, candidate: int) -> tuple[int, int]:
+        """Upper left corner (x, y) of a candidate's patch, level-0 px of its slide."""
+        slide, mpp = self._opened(candidate)
+        side_px = self.patch_px * mpp / slide.mpp
+        room = np.maximum([slide.width_px - side_px, slide.height_px - side_px], 0)
+        x, y = np.floor(np.clip(self.pool.xy[candidate] - side_px / 2 + 0.5, 0, room)).astype(int).tolist()
+        return x, y
+
+    def inside(self, candidate: int, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Points (n, 2), level-0 px of its slide, in px of a candidate's patch."""
+        slide, mpp = self._opened(candidate)
+        return (np.asarray(xy, np.float64).reshape(-1, 2) - self.corner(candidate)) * slide.mpp / mpp
+
+    def _opened(self, candidate: int) -> tuple[Slide, float]:
+        """The slide of a candidate, and the µm per px that it is read at."""
+        if self._slides is None:
+            self._slides = OpenSlides(self.open_slides)
+        region = self.regions[self.pool.region[candidate]]
+        slide = self._slides.get(self.images / region.file_name, region.mpp)
+        return slide, working_mpp(slide.mpp, self.mpp, self.mpp_tolerance)
 
     def _drawn(self, index: int) -> NDArray[np.intp]:
         """Positions in `chosen` of batch `index`; the rest of a round that fills no batch is left out."""

@@ -131,7 +131,7 @@ class Workshop:
         file = folder / f"{name}.safetensors"
         learner.to(self.device)
         if file.is_file():
-            return _loaded(file, learner)
+            return loaded(file, learner)
         self.begin()
         folder.mkdir(parents=True, exist_ok=True)
         log = RunLog(folder, quiet=process()[0] > 0)
@@ -147,7 +147,12 @@ class Workshop:
         return file
 
 
-def _loaded(file: Path, learner: nn.Module) -> Path:
+def loaded(file: Path, learner: nn.Module) -> Path:
+    """Puts the weights that `Workshop.fit` left in `file` into `learner`; returns the file.
+
+    Raises:
+        InputError: they do not fit.
+    """
     try:
         learner.load_state_dict(load_file(file))
     except (SafetensorError, OSError, RuntimeError) as error:

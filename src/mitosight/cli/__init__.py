@@ -21,6 +21,7 @@ from mitosight.cli.evaluate import evaluate
 from mitosight.cli.info import info
 from mitosight.cli.methods import methods
 from mitosight.cli.phantom import phantom
+from mitosight.cli.samples import samples
 from mitosight.cli.styles import styles
 from mitosight.cli.train import train
 from mitosight.cli.tune import tune
@@ -71,6 +72,7 @@ app.command()(adapt)
 app.command()(candidates)
 app.command()(methods)
 app.command()(styles)
+app.command()(samples)
 app.command()(demo)
 app.command()(phantom)
 

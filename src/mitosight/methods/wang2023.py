@@ -17,7 +17,7 @@ from mitosight.errors import UsageError
 from mitosight.methods.detector import Amount, Count, Part, Share, Size, Source, Workshop
 from mitosight.methods.parts.cam import Small, figure_points
 from mitosight.methods.parts.candidates import CandidateDetector, FinderName
-from mitosight.methods.parts.dgsb import FeaturesOf, first_sampler, second_sample
+from mitosight.methods.parts.dgsb import FeaturesOf, cluster_of_each, first_sample, second_sample
 from mitosight.methods.parts.efdmix import EFDMix, Partner
 from mitosight.methods.parts.incdp import MITOSIS, Form, Objective, Omega, child_classes, child_weights, objective
 from mitosight.methods.parts.patchnet import Activation, PatchClassifier
@@ -164,12 +164,7 @@ class Wang2023(CandidateDetector):
 
     def prepare(self, workshop: Workshop) -> list[str]:
         """Steps 1 to 4: candidates, balanced samples, re-stainer, child classes."""
-        self.seed = int(torch.randint(2**31, ()))
-        self.pool = workshop.candidates("train", self.finder)
-        label = self.pool.labels(self.positive_px, self.negative_px)
-        log = self.classifier.initialise(**self.start)
-        self.classifier.to(workshop.device)
-        log.append(f"{len(label)} candidates, {(label == 1).sum()} on figures, {(label == 0).sum()} far from any")
+        label, log = self.begin(workshop)
         self.chosen = np.flatnonzero(label >= 0)
         if self.dgsb:
             self.chosen = self.balanced(workshop, np.flatnonzero(label == 1), np.flatnonzero(label == 0), log)
@@ -183,12 +178,26 @@ class Wang2023(CandidateDetector):
             self.label = self.child_classes(workshop, log)
         return log
 
+    def begin(self, workshop: Workshop) -> tuple[Labels, list[str]]:
+        """The network as it starts, and the candidates; returns their classes (1, 0, -1) and lines for the log."""
+        self.seed = int(torch.randint(2**31, ()))
+        self.pool = workshop.candidates("train", self.finder)
+        label = self.pool.labels(self.positive_px, self.negative_px)
+        log = self.classifier.initialise(**self.start)
+        self.classifier.to(workshop.device)
+        log.append(f"{len(label)} candidates, {(label == 1).sum()} on figures, {(label == 0).sum()} far from any")
+        return label, log
+
+    def clusters_of(self, workshop: Workshop, negative: Index) -> Index:
+        """The cluster of each of the negatives, by the features of the network as it starts."""
+        features = self._features(workshop, negative)
+        return cluster_of_each(features, len(negative), self.clusters, self.cluster_share, self.seed)
+
     def balanced(self, workshop: Workshop, positive: Index, negative: Index, log: list[str]) -> Index:
         """Diversity-guided sample balancing: the positives, and the negatives that are diverse and difficult."""
         each = self.per_cluster or len(positive)
-        features = self._features(workshop, negative)
-        drawn, sizes = first_sampler(features, len(negative), each, self.clusters, self.cluster_share, self.seed)
-        first = negative[drawn]
+        cluster = self.clusters_of(workshop, negative)
+        first = negative[first_sample(cluster, each, self.seed)]
         difficulty = self._classifier(1, PLAIN, None)
         difficulty.initialise(**self.start)
         positives = np.repeat([True, False], [len(positive), len(first)])
@@ -197,6 +206,7 @@ class Wang2023(CandidateDetector):
         asked = negative if self.difficult_among == "all" else first
         probability = np.concatenate(list(difficulty.probabilities(self._patches(workshop, asked))))
         hard = asked[second_sample(probability, self.epsilon, least=len(positive))]
+        sizes = ", ".join(str(size) for size in np.bincount(cluster, minlength=self.clusters))
         log.append(f"negatives by cluster: {sizes}; {len(first)} drawn; {len(hard)} of {len(asked)} are difficult")
         return np.sort(np.concatenate([positive, hard]))
 

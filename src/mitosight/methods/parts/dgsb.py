@@ -17,18 +17,14 @@ STARTS = 4  # of k-means, of which the best is kept
 AT_ONCE = 65_536  # rows whose distances to the centres are taken together
 
 
-def first_sampler(
-    features: FeaturesOf, count: int, each: int, clusters: int, share: float, seed: int
-) -> tuple[Index, str]:
-    """First sampler: `each` of `count` negatives from each of their clusters, and the sizes of the clusters in words.
+def cluster_of_each(features: FeaturesOf, count: int, clusters: int, share: float, seed: int) -> Index:
+    """Clusters (count,) of the negatives, of which the first sampler takes the same number each: `first_sample`.
 
     k-means is fitted on a random share of them; then all find their cluster. Features are asked for as they are needed
     and never kept but for the share.
     """
     centres = cluster_centres(np.concatenate(list(features(random_share(count, share, seed)))), clusters, seed)
-    cluster = np.concatenate([nearest(part, centres) for part in features(np.arange(count))])
-    sizes = ", ".join(str(size) for size in np.bincount(cluster, minlength=clusters))
-    return first_sample(cluster, each, seed), sizes
+    return np.concatenate([nearest(part, centres) for part in features(np.arange(count))])
 
 
 def random_share(count: int, share: float, seed: int, least: int = 1_000, most: int = 50_000) -> Index:
