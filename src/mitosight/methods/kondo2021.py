@@ -112,10 +112,14 @@ class Kondo2021(CandidateDetector):
         )
         return source
 
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) RGB in [0, 1] to [C3, C4, C5] of the trunk."""
+        features: list[Tensor] = self.trunk(normalise(images, self.mean, self.std))
+        return features
+
     def features(self, patches: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] to (N, 512), the mean of the deepest map."""
-        deepest: Tensor = self.trunk(normalise(patches, self.mean, self.std))[-1]
-        return deepest.mean(dim=(2, 3))
+        return self.encode(patches)[-1].mean(dim=(2, 3))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class, over patches that have one, and of the scanner, over all."""
