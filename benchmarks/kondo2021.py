@@ -34,12 +34,13 @@ LEFT_OUT = {"by_image", "f1_by_threshold", "by_tumor_type", "curve"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, and with which options slides are adapted to."""
+    """What is trained, and with which options its memory is made and slides are adapted to."""
 
     name: str
     recipe: str
     scanners: list[str]
     settings: list[str]
+    remembering: list[str]
     options: list[str]
 
 
@@ -69,7 +70,8 @@ def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> N
     settings = [word for setting in (*plan.settings, f"training.seed={seed}") for word in ("--set", setting)]
     if not (model / "run.json").is_file():
         command("train", plan.recipe, *chosen, "--out", str(model), *settings)
-    remembering = command("adapt", str(model), "--data", str(data), "--data-split", str(folder / "split.json"))
+    source = ("--data", str(data), "--data-split", str(folder / "split.json"))
+    remembering = command("adapt", str(model), *source, *plan.remembering)
     scanner_of = {r.file_name: r.domain.scanner for r in loaded.part("test")}
     by_scanner: dict[str, list[str]] = defaultdict(list)
     for image in parts["test"]:
@@ -82,6 +84,7 @@ def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> N
             "recipe": plan.recipe,
             "scanners": plan.scanners,
             "settings": plan.settings,
+            "remembering": plan.remembering,
             "options": plan.options,
             "seed": seed,
             "threshold": header["threshold"],
@@ -148,6 +151,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="kondo2021-fields")
     parser.add_argument("--name", default="k", help="what the results are called")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="key=value over the recipe")
+    parser.add_argument("--remember", default="", help="options of its memory, in one word: '--samples 1000'")
     parser.add_argument("--adapt", default="", help="more options of mitosight adapt, in one word: '--lr 1e-5 --bf16'")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -159,7 +163,7 @@ def main() -> None:
         return
     if given.data is None:
         parser.error("--data is needed to run")
-    plan = Plan(given.name, given.recipe, given.train, given.settings, given.adapt.split())
+    plan = Plan(given.name, given.recipe, given.train, given.settings, given.remember.split(), given.adapt.split())
     for seed in given.seeds:
         if not (given.results / f"{given.name}-{seed}.json").is_file():
             carry_out(plan, seed, given.data, given.runs, given.results)

@@ -11,6 +11,7 @@ import torch
 from mitosight import checkpoint
 from mitosight.batch import Batch
 from mitosight.detections import Detections
+from mitosight.errors import UsageError
 from mitosight.methods import METHODS, arguments, create
 from mitosight.methods.detector import Detector
 from mitosight.methods.parts.candidates import CandidateDetector, corners, cut
@@ -125,6 +126,20 @@ def test_a_batch_without_labels_has_no_detection_loss(method: str) -> None:
     detector = make(method).train()
     losses = detector.losses(lesson(detector, (False, False)))
     assert losses["classification"] == 0 and losses.get("box", 0) == 0
+
+
+@METHOD
+def test_a_new_scanner_is_one_more_of_the_domain_loss_or_refused(method: str) -> None:
+    detector = make(method).train()
+    if type(detector).new_scanner is Detector.new_scanner:
+        with pytest.raises(UsageError, match="has no domain branch"):
+            detector.new_scanner()
+        return
+    batch = lesson(detector, (False, False))
+    batch.domain[:] = detector.new_scanner()
+    losses = detector.losses(batch)
+    assert batch.domain[0] == 2 and torch.isfinite(losses["domain"]) and losses["domain"] > 0
+    assert losses["classification"] == 0
 
 
 @METHOD
