@@ -41,8 +41,8 @@ class Choice:
     Attributes:
         samples: 0 for 10,000 patches (the paper's), or 200 tiles.
         mitotic: how many of these are, or hold, mitotic figures; None for 10 patches (the paper's), or 100 tiles.
-        coding: JPEG takes a third of the space of PNG. What is adapted to is coded alike, so that the coding does not
-            tell source from target.
+        coding: a patch of 64 px takes about 2.5 kB as JPEG, 6.5 kB as PNG. What is adapted to is coded alike, so that
+            the coding does not tell source from target.
         look_at: candidates that are looked at in all, besides those on figures; 0 for every one.
     """
 
