@@ -98,7 +98,8 @@ def sha256(path: str | Path) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of mitosight, Python, the system and the libraries that shape a result."""
-    found = {"mitosight": __version__, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    system = f"{platform.system()} {platform.machine()}"
+    found = {"mitosight": __version__, "python": platform.python_version(), "system": system}
     for name in (
         "torch",
         "torchvision",
