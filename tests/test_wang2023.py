@@ -155,11 +155,13 @@ def test_a_resumed_training_equals_an_unbroken_one(
     assert all(torch.equal(value, again[name]) for name, value in load_file(unbroken).items())
 
 
-def test_learns_to_tell_figures_from_nuclei(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("terms", [{"centre_weight": 1e-3}, {"form": "code"}], ids=["paper", "code"])
+def test_learns_to_tell_figures_from_nuclei(folder: Path, tmp_path: Path, terms: dict[str, Any]) -> None:
+    """With the terms of the code the maps of one turn each are brightest 37 px beside every figure."""
     made(
         folder, tmp_path, steps=(2, 15), width=8, unsa=False, mix_probability=0.0, dropout=0.0,
         difficulty_steps=10, parent_steps=30, stage_optimiser="adam", stage_lr=2e-3, stage_schedule="one-cycle",
-        centre_weight=1e-3,
+        **terms,
     )  # fmt: skip
     validation = json.loads((tmp_path / "run.json").read_text())["validation"]
     assert validation["f1"] > 0.9
@@ -189,13 +191,34 @@ def test_what_speaks_for_a_mitosis() -> None:
     features[0, 0, :, :5], features[0, 1, :, 5:] = 1.0, 1.0
     bright = {}
     for activation in ("difference", "mitosis", "none"):
-        classifier = small(activation=activation).eval().requires_grad_(False).classifier
+        classifier = small(activation=activation, turns=1).eval().requires_grad_(False).classifier
         classifier.parent.classifier.weight = torch.nn.Parameter(torch.tensor([[-3.0, 0.0], [0.0, 1.0]]), False)
         classifier.forward = lambda images: features  # type: ignore[method-assign]
         logits, level = classifier.network(torch.zeros(1, 3, 80, 80))
         assert logits.tolist() == [[-1.5, 0.5]]
         bright[activation] = [float(level[0, 40, 20]), float(level[0, 40, 60])]
     assert bright == {"difference": [1.0, 0.0], "mitosis": [0.0, 1.0], "none": [0.0, 0.0]}
+
+
+def test_what_lies_beside_the_figure_turns_with_the_patch() -> None:
+    """Features that show a spot, and a brighter one four cells to its left: in four turns the spot is the peak."""
+    image = torch.zeros(2, 3, 80, 80)
+    image[:, :, 40:48, 40:48] = 1.0
+    image[1] /= 100  # too pale to be called a mitosis
+    for turns, peak in ((1, [12.0, 44.0]), (4, [44.0, 44.0])):
+        detector = small(turns=turns, score_floor=0.6).eval().requires_grad_(False)
+        classifier = detector.classifier
+        classifier.parent.classifier.weight = torch.nn.Parameter(torch.tensor([[0.0], [20.0]]), False)
+
+        def features(images: torch.Tensor) -> torch.Tensor:
+            spot = images[:, :1, 4::8, 4::8]
+            return spot + 1.5 * torch.roll(spot, -4, dims=3)
+
+        classifier.forward = features  # type: ignore[method-assign, assignment]
+        logits, level = detector.network(image)
+        assert logits[:, 1].tolist() == pytest.approx([20 * 2.5 / 100, 0.2 * 2.5 / 100])  # as it is, in any turn
+        found = detector.decode((logits, level), (80, 80))
+        assert found[0].xy.tolist() == [peak] and len(found[1]) == 0
 
 
 def test_points_of_patches_by_hand() -> None:

@@ -63,6 +63,7 @@ class Wang2023(CandidateDetector):
         steps of the preparatory trainings: about the epochs of the code, 200 and 400, with 4,000 positives.
         activation: what the activation map shows: the "difference" of the two classes, of which alone the probability
             comes, "mitosis" alone (code), or "none": then the candidate is the point; see `parts.patchnet`.
+        turns: the map is the mean of that many quarter turns of the patch (1 in the code); see there too.
         small_peak: what gives the point where the map has no component of 25 px; see `parts.cam.figure_points`.
     Left out: the re-centring of the negatives that survive the second sampler, of which only the code knows.
     """
@@ -126,6 +127,7 @@ class Wang2023(CandidateDetector):
         stage_schedule: Schedule = "constant",
         stage_precision: Literal["fp32", "bf16"] = "fp32",
         activation: Activation = "difference",
+        turns: Literal[1, 2, 4] = 4,
         small_peak: Small = "keep",
         **candidates: Any,
     ) -> None:
@@ -147,7 +149,8 @@ class Wang2023(CandidateDetector):
         self.terms = objective(form, **{k: v for k, v in changed.items() if v is not None}) if incdp else PLAIN
         self.start: dict[str, Any] = {"weights": weights, "freeze_stages": freeze_stages, "freeze_norm": freeze_norm}
         self.shape: dict[str, Any] = {"name": network, "width": width, "dropout": dropout}
-        self.reading: dict[str, Any] = {"dropout": dropout, "statistics": normalise, "activation": activation}
+        self.reading: dict[str, Any] = {"dropout": dropout, "statistics": normalise, "activation": activation,
+                                        "turns": turns}  # fmt: skip
         mix = EFDMix(mix_probability, mix_alpha, mix_partner) if efdmix else None
         self.classifier = self._classifier(self.per_class, self.terms, mix)
         self.small_peak = small_peak
@@ -269,7 +272,7 @@ class Wang2023(CandidateDetector):
 
     def network(self, images: Tensor) -> tuple[Tensor, ...]:
         """Patches (N, 3, side, side) to logits (N, 2) and activation maps (N, side, side)."""
-        return self.classifier.network(images)
+        return self.classifier.network(images, self.score_floor)
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
         """What `network` gives to the figure of each patch, in px of the patch; none below `score_floor`."""
