@@ -43,6 +43,11 @@ def separability(features: NDArray[np.float32], label: NDArray[np.integer]) -> f
     return float(silhouette_score(features, label))
 
 
+def in_words(value: float | None) -> str:
+    """A separability for people."""
+    return "–" if value is None else f"{value:.2f}"
+
+
 def plane(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     """The two main components (n, 2) of features (n, C), and the share of the variance that they hold."""
     pca = PCA(2, svd_solver="full").fit(features)
@@ -66,8 +71,8 @@ def write_plot(path: Path, panels: Sequence[Panel], parent: NDArray[np.int64], c
     for axis, panel in zip(axes, panels, strict=True):
         xy, share = plane(panel.features)
         _points(axis, xy, parent, child)
-        apart = separability(panel.features, parent)
-        axis.set_title(f"{panel.title}\nsilhouette of the classes {apart:.2f}", fontsize=10)
+        apart = in_words(separability(panel.features, parent))
+        axis.set_title(f"{panel.title}\nsilhouette of the classes {apart}", fontsize=10)
         axis.set_xlabel(f"first two components, {share:.0%} of the variance", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])

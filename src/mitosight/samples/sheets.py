@@ -63,22 +63,23 @@ def clusters(path: Path, trained: Trained, examples: int, seed: int) -> list[int
     order = np.argsort(-sizes, kind="stable")
     for number, k in enumerate(order, start=1):
         drawn = rng.permutation(np.flatnonzero(cluster == k))[:examples]
-        names.append(f"cluster {number} {sizes[k]:,} patches")
+        names.append(f"cluster {number}: {sizes[k]:,} patches")
         pictures.append([shown(source.patch(int(c))) for c in negative[drawn]])
     write_sheet(path, names, [""] * examples, pictures)
     return [int(size) for size in sizes[order]]
 
 
 def stains(path: Path, restainer: ReStainer, source: PatchSource, rows: int) -> None:
-    """The first patches of `source` as they are and in each style of a re-stainer."""
+    """Patches of `source`, of each scanner in turn, as they are and in each style of a re-stainer."""
+    scanners = [source.regions[k].domain.scanner for k in source.pool.region[source.chosen]]
+    in_turn = sorted(range(len(scanners)), key=lambda k: (scanners[:k].count(scanners[k]), k))
     names, pictures = [], []
-    for k in range(min(rows, len(source.chosen))):
-        candidate = int(source.chosen[k])
-        patch = source.patch(candidate)
+    for k in in_turn[:rows]:
+        patch = source.patch(int(source.chosen[k]))
         device = next(restainer.parameters()).device
         images = patch.to(device).expand(len(restainer.scanners), -1, -1, -1)
         painted = restainer.restained(images, torch.arange(len(images)))
-        names.append(source.regions[source.pool.region[candidate]].domain.scanner)
+        names.append(scanners[k])
         pictures.append([shown(picture) for picture in (patch, *painted)])
     write_sheet(path, names, ["original", *(f"as {name}" for name in restainer.scanners)], pictures)
 
@@ -106,7 +107,7 @@ def found(trained: Trained, source: PatchSource, label: NDArray[np.int64]) -> li
 def maps(path: Path, source: PatchSource, found: list[Found], rows: int) -> None:
     """The best of the figures found and of the false points, each: the patch, the map over it, the places in it."""
     best = [[f for f in found if f.label == value][:rows] for value in (1, 0)]
-    columns, names = ["patch", "activation map", "ring: found cross: figure"], []
+    columns, names = ["patch", "activation map", "found (ring), figure (cross)"], []
     pictures: list[list[Picture]] = []
     for f in (*best[0], *best[1]):
         patch = source.patch(f.candidate)

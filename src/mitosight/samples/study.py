@@ -19,7 +19,7 @@ from mitosight.outputs import versions, write_json
 from mitosight.patches import PatchSource
 from mitosight.regions import DataFolder
 from mitosight.samples import sheets
-from mitosight.samples.features import Panel, separability, write_plot
+from mitosight.samples.features import Panel, in_words, separability, write_plot
 from mitosight.samples.trained import Trained, taken_up
 from mitosight.workshop import loaded
 
@@ -64,7 +64,8 @@ def study(
 
     Raises:
         InputError: a model or an image cannot be read, or the data are not those of the training.
-        UsageError: `out` is a file, a model of another method or of other patches, or matplotlib is not installed.
+        UsageError: `out` is a file, a model is of another method or of other patches, `without` has child classes, or
+            matplotlib is not installed.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file", "--out names a folder")
@@ -113,6 +114,8 @@ def _other(model: Path, patch_px: int, device: torch.device) -> PatchClassifier:
     other = checkpoint.load(model).to(device)
     if not isinstance(other, Wang2023) or other.patch_px != patch_px:
         raise UsageError(model, "cannot be compared", f"expected a model of wang2023 on patches of {patch_px} px")
+    if other.incdp:
+        raise UsageError(model, "has child classes", "expected a model that was trained with incdp=false")
     return other.classifier
 
 
@@ -137,6 +140,5 @@ def told(facts: dict[str, Any]) -> str:
         lines.append(f"their places are {facts['off_px']:.1f} px off (median)")
     for name, value in facts["separability"].items():
         children = facts["children"][name]
-        beside = "" if children is None else f", of the child classes {children:.3f}"
-        lines.append(f"silhouette of the classes, {name}: {value:.3f}{beside}")
+        lines.append(f"silhouette of the classes, {name}: {in_words(value)}, of the child classes {in_words(children)}")
     return "\n".join(lines)
