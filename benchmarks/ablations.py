@@ -140,9 +140,7 @@ def tests_of(folder: Path, name: str, row: Row) -> list[dict[str, Any]]:
     return [json.loads(path.read_text())["test"] for path in sorted(folder.glob(f"{name}-{title(row)}-[0-9]*.json"))]
 
 
-def main(ablation: Ablation, told: str) -> None:
-    """Carries out an ablation, or prints its table; `told` is the help."""
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+def _parser(ablation: Ablation, told: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="data folder")
     parser.add_argument("--held-out", help="name of the domain that is tested on and never trained on")
@@ -155,6 +153,13 @@ def main(ablation: Ablation, told: str) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     parser.add_argument("--table", action="store_true", help="print the table of the results that are there")
+    return parser
+
+
+def main(ablation: Ablation, told: str) -> None:
+    """Carries out an ablation, or prints its table; `told` is the help."""
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    parser = _parser(ablation, told)
     given = parser.parse_args()
     if given.table:
         print("\n".join(ablation.table(given.results, given.name)))

@@ -71,26 +71,31 @@ def study(
         raise UsageError(out, "is a file", "--out names a folder")
     device = device or torch.device("cpu")
     trained = taken_up(model, data, device)
-    detector = trained.detector
     facts: dict[str, Any] = {"settings": asdict(settings)}
-    if detector.dgsb:
+    if trained.detector.dgsb:
         facts["clusters"] = sheets.clusters(out / "clusters.png", trained, settings.examples, settings.seed)
     source, label = trained.chosen(settings.part, settings.patches, settings.seed)
-    if detector.unsa:
-        restainer = ReStainer.load(detector.style or trained.folder).to(device)
-        sheets.stains(out / "stains.png", restainer, source, settings.rows)
-    found = sheets.found(trained, source, label)
-    sheets.maps(out / "maps.png", source, found, settings.rows)
-    off = [f.off_px for f in found if f.off_px is not None]
-    facts["found"] = {"figures": len(off), "of": int(label.sum()), "false": len(found) - len(off)}
-    facts["off_px"] = float(np.median(off)) if off else None
+    facts |= _patches(trained, source, label, out, settings.rows)
     panels = _panels(trained, source, without, device)
-    child = _children(detector.classifier, panels[-1].features, label)
+    child = _children(trained.detector.classifier, panels[-1].features, label)
     write_plot(out / "features.png", panels, label, child)
     facts["separability"] = {panel.title: separability(panel.features, label) for panel in panels}
     facts["children"] = {panel.title: separability(panel.features, child) for panel in panels}
     write_json(out / "samples.json", {**facts, "versions": versions()})
     return facts
+
+
+def _patches(trained: Trained, source: PatchSource, label: NDArray[np.int64], out: Path, rows: int) -> dict[str, Any]:
+    """Writes the sheets of single patches; returns what was found and how far off."""
+    detector = trained.detector
+    if detector.unsa:
+        restainer = ReStainer.load(detector.style or trained.folder).to(trained.workshop.device)
+        sheets.stains(out / "stains.png", restainer, source, rows)
+    found = sheets.found(trained, source, label)
+    sheets.maps(out / "maps.png", source, found, rows)
+    off = [f.off_px for f in found if f.off_px is not None]
+    counts = {"figures": len(off), "of": int(label.sum()), "false": len(found) - len(off)}
+    return {"found": counts, "off_px": float(np.median(off)) if off else None}
 
 
 def _panels(trained: Trained, source: PatchSource, without: Path | None, device: torch.device) -> list[Panel]:
