@@ -141,7 +141,8 @@ def learned(detector: Detector, memory: Memory, target: Target, settings: Settin
     )
     with TemporaryDirectory() as folder:  # of the engine's state, which nobody goes on from
         fit(_Adapting(copy, settings.keep_norm), batches, optimisation, RunLog(Path(folder), True), seed=settings.seed)
-    return copy.eval(), optimisation.epochs * optimisation.steps_per_epoch
+    copy.eval().to(memory_format=torch.contiguous_format)  # as from its file: the same scores to the last digit
+    return copy, optimisation.epochs * optimisation.steps_per_epoch
 
 
 class Mixed(Dataset[Batch]):
