@@ -1,11 +1,6 @@
-"""Test-time adaptation: what is remembered, that only copies learn, the guard, and the command."""
+"""Test-time adaptation: what is remembered, that only copies learn, and the guard."""
 
-import csv
-import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conftest import draw, write_folder
-from mitosight import adaptation, checkpoint, regions
+from mitosight import adaptation, regions
 from mitosight.adaptation import Each, Memory, Settings, Target, adapt, remembered_f1
 from mitosight.adaptation.adapting import Mixed
 from mitosight.adaptation.memory import decoded, encoded, read
-from mitosight.adaptation.remember import Choice, certainty, chosen, holding, once
+from mitosight.adaptation.remember import Choice, chosen, holding, once
 from mitosight.batch import Batch
 from mitosight.dataset import TileSource
 from mitosight.detections import Detections
@@ -26,11 +20,8 @@ from mitosight.errors import InputError, UsageError
 from mitosight.methods import create
 from mitosight.methods.detector import Detector
 from mitosight.methods.wilm2021 import Wilm2021
-from mitosight.slide import write_tiff
 
-Run = Callable[..., tuple[int, str, str]]
 SIDE = 16
-GREY, PINK = (200, 200, 210), (235, 190, 215)
 
 
 class Brightness(Detector):
@@ -327,164 +318,3 @@ def test_tiles_fall_into_windows() -> None:
     assert xy.tolist() == [[10, 10], [30, 10], [10, 30], [30, 30]]
     assert torch.equal(windows[1], image[:, :20, 20:40])
     assert len(Brightness().samples(image, 64)[0]) == 0
-
-
-# slides
-
-
-def blobs(path: Path, seed: int, tint: tuple[int, int, int]) -> Path:
-    image, _ = draw(seed, 256, tint)
-    write_tiff(path, image, 0.25, compression="lzw")
-    return path
-
-
-SMALL: dict[str, Any] = {
-    "weights": "none",
-    "tile_px": 256,
-    "patch_px": 32,
-    "widths": [8, 4],
-    "sampling": "balanced",
-    "patches_per_batch": 8,
-}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data folder, and a kondo2021 of few steps trained on it that can be copied."""
-    from mitosight import recipe
-    from mitosight.training import train
-
-    folder = tmp_path_factory.mktemp("adapt")
-    write_folder(folder / "data", {"grey": GREY, "pink": PINK})
-    table = {
-        "method": "kondo2021",
-        "detector": SMALL,
-        "training": {"validation_batches": 1},
-        "optimisation": {"epochs": 1, "steps_per_epoch": 3, "optimiser": "adam", "lr": 1e-3, "schedule": "constant"},
-    }
-    train(recipe.parse(table), regions.load(folder / "data"), folder / "model", torch.device("cpu"))
-    blobs(folder / "new" / "a.tiff", 7, (225, 205, 190))
-    blobs(folder / "new" / "b.tiff", 8, (225, 205, 190))
-    return folder / "data", folder / "model"
-
-
-@pytest.fixture
-def model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
-    """A copy of the model's folder, without a memory."""
-    folder = shutil.copytree(trained[1], tmp_path / "model", ignore=shutil.ignore_patterns("state*", "memory*"))
-    return Path(folder)
-
-
-def rows(out: Path) -> list[dict[str, str]]:
-    with open(out / "summary.csv", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def test_slides_are_adapted_to_and_searched(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
-    """The first use makes the memory; the model's file stays; each slide has its row, points and facts."""
-    data, out, slides = trained[0], model / "out", trained[0].parent / "new"
-    checksum = (model / "model.safetensors").read_bytes()
-    asked = ("adapt", model, slides, "--out", out, "--epochs", 1, "--step", 8, "--guard", 1)
-    status, _, told = mitosight(*asked)
-    assert status == 1 and "memory.safetensors: is not there" in told and "pass --data" in told
-    status, printed, told = mitosight(*asked, "--data", data, "--samples", 6, "--mitotic", 2)
-    assert (status, told) == (0, "")
-    assert printed.splitlines()[0] == str(model / "memory.safetensors")
-    assert "a.tiff: " in printed and "; adapted to 6 samples" in printed
-    assert (model / "model.safetensors").read_bytes() == checksum
-    kept = read(model / "memory.safetensors")
-    train = ~kept.validation
-    assert kept.patches and kept.side_px == 32 and kept.scanners == ("grey", "pink")
-    assert [int((kept.holds & train & (kept.domain == d)).sum()) for d in (0, 1)] == [2, 2]
-    found = rows(out)
-    assert [row["status"] for row in found] == ["ok", "ok"]
-    assert all(row["message"] == "adapted to 6 samples" for row in found)
-    assert (out / "a.csv").is_file() and (out / "b.csv").is_file()
-    record = json.loads((out / "run.json").read_text())
-    assert record["adaptation"]["epochs"] == 1 and record["adaptation"]["together"] is False
-    facts = record["adapted"][str((slides / "a.tiff").resolve())]
-    assert {"used", "source_f1_before", "source_f1_after", "seconds", "peak_mb", "steps"} <= set(facts)
-    status, _, told = mitosight(*asked, "--lr", 1e-5)
-    assert status == 1 and "with another adaptation" in told
-    status, _, told = mitosight("detect", slides, "--model", model, "--out", out)
-    assert status == 1 and "with another adaptation" in told
-
-
-def test_together_one_model_is_written_for_later_use(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
-    data, out, slides = trained[0], model / "out", trained[0].parent / "new"
-    asked = ("adapt", model, slides, "--out", out, "--together", "--epochs", 1, "--step", 8, "--guard", 1)
-    status, printed, _ = mitosight(*asked, "--data", data, "--samples", 6)
-    assert status == 0 and "; adapted to 12 samples" in printed
-    header = checkpoint.read_header(out / "adapted")
-    assert header["provenance"]["adaptation"]["together"] is True
-    status, _, told = mitosight("detect", slides, "--model", out / "adapted", "--out", model / "later")
-    assert (status, told) == (0, "")
-    for name in ("a.csv", "b.csv"):
-        assert (out / name).read_text() == (model / "later" / name).read_text()
-
-
-def test_where_the_guard_refuses_the_model_searches_as_it_is(
-    trained: tuple[Path, Path], model: Path, mitosight: Run
-) -> None:
-    data, out, slides = trained[0], model / "out", trained[0].parent / "new"
-    mitosight("adapt", model, "--data", data, "--samples", 20)
-    detector = checkpoint.load(model)
-    memory = read(model / "memory.safetensors")
-    verdict = certainty(detector, memory.batch(np.arange(len(memory))).images) >= detector.threshold
-    assert verdict[memory.validation].any()
-    holds = verdict & memory.validation  # the guard's samples are as the model says; all that it learns from are none
-    Memory(**{**memory.__dict__, "holds": holds}).write(model / "memory.safetensors")
-    each = ("--epochs", 3, "--step", 8, "--lr", 0.5)
-    status, printed, _ = mitosight("adapt", model, slides, "--out", out, "--together", *each)
-    assert status == 0 and "not adapted: the F1 on remembered slides would fall from 1.000" in printed
-    assert not (out / "adapted").exists()
-    assert all(row["message"].startswith("not adapted") for row in rows(out))
-    mitosight("detect", slides, "--model", model, "--out", model / "plain")
-    for name in ("a.csv", "b.csv"):
-        assert (out / name).read_text() == (model / "plain" / name).read_text()
-
-
-def test_tiles_are_remembered_and_adapted_to(tmp_path: Path, mitosight: Run, drawn: Path) -> None:
-    """wilm2021: windows of the side of its training tiles, and one output more for the scanner."""
-    detector = {"weights": "none", "tile_px": 256, "channels": 16, "levels": [4], "normalise": "none"}
-    table = {"method": "wilm2021", "detector": detector, "training": {"crop_px": 224, "tiles_per_scanner": 4}}
-    torch.manual_seed(0)
-    untrained = create("wilm2021", ["grey", "pink"], detector)
-    model, out = tmp_path / "model", tmp_path / "out"
-    checkpoint.save(model, untrained, "wilm2021", detector, {"recipe": table})
-    slide = blobs(tmp_path / "a.tiff", 9, (225, 205, 190))
-    more = ("--samples", 1, "--mitotic", 1, "--epochs", 1, "--together", "--guard", 1)
-    status, printed, told = mitosight("adapt", model, slide, "--out", out, "--data", drawn, *more)
-    assert (status, told) == (0, "") and "adapted to 1 samples" in printed
-    assert read(model / "memory.safetensors").side_px == 224
-    assert checkpoint.load(out / "adapted").scanners == ("grey", "pink", "adapted to")
-
-
-def test_other_data_than_the_training_had_is_refused(tmp_path: Path, model: Path, mitosight: Run) -> None:
-    other = write_folder(tmp_path / "other", {"blue": (190, 200, 235)})
-    status, _, told = mitosight("adapt", model, "--data", other)
-    assert status == 1 and "--data has the scanners blue; the model learned from grey, pink" in told
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ((), "nothing to do; name slides, or --data"),
-        (("a.tiff",), "slides without a place for the results; pass --out"),
-        (("a.tiff", "--out", "x", "--coding", "gif"), "--coding is gif; accepted are jpeg and png"),
-        (("a.tiff", "--out", "x", "--lr", "-1"), "lr is -1.0; expected 0 or more"),
-    ],
-)
-def test_wrong_commands_are_one_line(model: Path, mitosight: Run, arguments: tuple[str, ...], told: str) -> None:
-    status, _, error = mitosight("adapt", model, *arguments)
-    assert status == 2 and error == f"mitosight: error: {told}\n" if "nothing" not in told else told in error
-
-
-def test_a_slide_without_a_candidate_fails_alone(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
-    write_tiff(model / "blank.tiff", np.full((256, 256, 3), 230, np.uint8), 0.25, compression="lzw")
-    slides = (model / "blank.tiff", trained[0].parent / "new" / "a.tiff")
-    more = ("--data", trained[0], "--samples", 6, "--epochs", 1, "--step", 8, "--guard", 1)
-    status, printed, told = mitosight("adapt", model, *slides, "--out", model / "out", *more)
-    assert status == 1 and "blank.tiff: holds no candidate to adapt to" in told
-    assert "a.tiff: " in printed
-    assert [row["status"] for row in rows(model / "out")] == ["failed", "ok"]
