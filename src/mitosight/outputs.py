@@ -109,6 +109,7 @@ def versions() -> dict[str, str]:
         "openslide-bin",
         "tifffile",
         "imagecodecs",
+        "simplejpeg",
     ):
         try:
             found[name] = metadata.version(name)
