@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "slide": {"errors", "mpp", "outputs"},
     "tiles": {"errors"},
     "stain": set(),
+    "tissue": {"errors", "outputs", "slide"},
     "candidates": {"errors", "outputs", "regions", "slide", "stain", "tiles"},
     "phantom": {"errors", "outputs", "regions", "slide"},
     "measured": {"errors", "regions", "slide"},
@@ -133,7 +134,7 @@ ALLOWED: dict[str, set[str]] = {
         "training",
     },
 }
-NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "phantom", "candidates"}
+NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "tissue", "phantom", "candidates"}
 METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own room, besides a parent it extends
 EXTENDS = {
     "chung2021": {"detectron"},
