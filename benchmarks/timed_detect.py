@@ -1,0 +1,137 @@
+"""`mitosight` with a clock: where the time of one run goes.
+
+    python benchmarks/timed_detect.py [--profile] TIMES.json detect SLIDE --model MODEL --out OUT ...
+
+Loading the model is timed always. With `--profile` the functions that read, run the network, decode and write are
+replaced by timed ones, whatever threads they run in, and the sizes that the network is given are noted.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+STARTED = time.monotonic()
+
+import torch  # noqa: E402
+from stopwatch import Stopwatch  # noqa: E402
+
+from mitosight import checkpoint, detections  # noqa: E402
+from mitosight.outputs import write_json  # noqa: E402
+from mitosight.slide import Slide  # noqa: E402
+
+Shape = tuple[int, ...]
+
+
+class Profile:
+    """The clock of one run; `shapes` counts the sizes (N, 3, H, W) that the network was given."""
+
+    def __init__(self, parts: bool) -> None:
+        self.parts = parts
+        self.watch = Stopwatch(_finish_gpu if parts else None)
+        self.shapes: Counter[Shape] = Counter()
+        self.detector: Any = None
+
+    def install(self) -> None:
+        """Replaces what is timed; before the modules are imported that use it by its own name."""
+        checkpoint.load = self._loading(checkpoint.load)
+        if find_spec("mitosight.runtime") is not None:
+            runtime = import_module("mitosight.runtime")
+            runtime.open_runtime = self._loading(runtime.open_runtime)  # type: ignore[attr-defined]
+        if self.parts:
+            Slide.read = self.watch.around("read", Slide.read)  # type: ignore[method-assign]
+            detections.write = self.watch.around("write", detections.write)
+
+    def _loading(self, load: Callable[..., Any]) -> Callable[..., Any]:
+        """`load`, timed, and the detector that it returns watched."""
+
+        @wraps(load)
+        def loading(*args: Any, **kwargs: Any) -> Any:
+            with self.watch.time("load"):
+                detector = load(*args, **kwargs)
+            if self.parts:
+                if self.detector is None:  # the first is torch's own: what arithmetic is counted on
+                    self.detector = copy.deepcopy(detector).to("meta")
+                self._follow(detector)
+            return detector
+
+        return loading
+
+    def _follow(self, detector: Any) -> None:
+        """Times `network` and `decode` where the detector has them: on itself (another runtime) or on its class."""
+        for name in ("network", "decode"):
+            owner = detector if name in vars(detector) else type(detector)
+            function = getattr(owner, name)
+            if not hasattr(function, "timed"):
+                timed = self.watch.around(name, self._noted(function) if name == "network" else function)
+                timed.timed = True  # type: ignore[attr-defined]
+                setattr(owner, name, timed)
+
+    def _noted(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(network)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self.shapes[tuple((args[-1] if args else kwargs["images"]).shape)] += 1
+            return network(*args, **kwargs)
+
+        return noted
+
+    def gflop(self) -> float | None:
+        """Of the network in this run, as the model stands in torch; None without a profile."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        if self.detector is None:
+            return None
+        self.parts, total = False, 0.0
+        for shape, times in dict(self.shapes).items():
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                self.detector.eval().network(torch.empty(shape, device="meta"))
+            total += times * counter.get_total_flops() / 1e9
+        return total
+
+
+def _finish_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Runs the command line and writes its times."""
+    words = sys.argv[1:]
+    profile = Profile(words[0] == "--profile")
+    times, *command = words[1:] if profile.parts else words
+    profile.install()
+    import mitosight.cohort  # noqa: F401  (heavy; the command would import it)
+    from mitosight import cli
+
+    imported = time.monotonic()
+    sys.argv = ["mitosight", *command]
+    status: str | int | None = None
+    try:
+        cli.main()
+    except SystemExit as end:
+        status = end.code
+    written, parts = time.monotonic(), profile.watch.parts()
+    if not status:
+        write_json(
+            Path(times),
+            {
+                "started": STARTED,
+                "imported": imported,
+                "written": written,
+                "parts": parts,
+                "network_gflop": profile.gflop(),
+            },
+        )
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
