@@ -74,7 +74,7 @@ def test_a_window_decodes_only_the_strips_it_needs(tmp_path: Path) -> None:
     tifffile.imwrite(path, picture(), rowsperstrip=10, compression="lzw", **RGB)
     reader = TifffileReader(path)
     reader.region(0, 5, 95, 40, 11)
-    assert [index for _, index in reader._cache] == [9, 10]
+    assert reader._segments.keys() == [(0, 9), (0, 10)]
     reader.close()
 
 
@@ -84,7 +84,7 @@ def test_the_cache_of_strips_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     tifffile.imwrite(path, picture(), rowsperstrip=10, compression="lzw", **RGB)
     slide = Slide(path)
     np.testing.assert_array_equal(slide.read((0, 0), (300, 220)), picture())
-    assert [index for _, index in slide._open._cache] == [19, 20, 21]
+    assert slide._open._segments.keys() == [(0, 19), (0, 20), (0, 21)]
     slide.close()
 
 
@@ -251,7 +251,7 @@ def test_a_truncated_slide_of_a_scanner_is_not_taken_for_a_plain_tiff(tmp_path: 
     tifffile.imwrite(path, picture(), description=told, **kinds)
     whole = path.read_bytes()
     with Slide(path) as slide:
-        assert (slide.reader, slide.mpp) == ("openslide", 0.5)
+        assert (slide.reader, slide.mpp, slide.mpp_source) == ("tifffile", 0.5, "openslide.mpp-x")
     for share in (0.6, 0.9, 0.99):
         path.write_bytes(whole[: int(len(whole) * share)])
         assert "truncated" in refusal(path)

@@ -9,8 +9,9 @@ import openslide
 from numpy.typing import NDArray
 
 from mitosight.errors import InputError
-from mitosight.slide.reader import ACCEPTED, on_white
+from mitosight.slide.reader import ACCEPTED, COPY_AGAIN, on_white
 from mitosight.slide.resolution import Resolution
+from mitosight.slide.segments import CACHE_BYTES
 
 
 def vendor(path: Path) -> str | None:
@@ -23,14 +24,18 @@ def vendor(path: Path) -> str | None:
 
 
 class OpenSlideReader:
-    """One file opened by OpenSlide; level-0 px are OpenSlide's, also where the scanned part starts elsewhere."""
+    """One file opened by OpenSlide; level-0 px are OpenSlide's, also where the scanned part starts elsewhere.
+
+    Its cache of decoded tiles takes `CACHE_BYTES`, 4 for each px.
+    """
 
     name = "openslide"
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             self._slide = openslide.OpenSlide(path)
+            self._slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
             properties = dict(self._slide.properties)
             self.level_sizes: tuple[tuple[int, int], ...] = self._slide.level_dimensions
             self._downsamples: tuple[float, ...] = self._slide.level_downsamples
@@ -38,6 +43,8 @@ class OpenSlideReader:
             raise InputError(path, f"is damaged or incomplete (OpenSlide: {error})", ACCEPTED) from None
         self.resolution = _resolution(properties)
         self.bounds_px = _bounds(properties)
+        self.vendor = properties.get("openslide.vendor", "")
+        self.tile_sizes = tuple(_tile_size(properties, level) for level in range(len(self.level_sizes)))
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """As the contract says; above level 0 OpenSlide places the rectangle within half a level-0 px."""
@@ -45,7 +52,8 @@ class OpenSlideReader:
         try:
             picture = self._slide.read_region((round(x * scale), round(y * scale)), level, (width, height))
         except openslide.OpenSlideError as error:
-            raise InputError(self._path, f"is damaged (OpenSlide: {error})", "copy the file again") from None
+            where = f"level {level}, x {x} to {x + width}, y {y} to {y + height} px"
+            raise InputError(self.path, f"is damaged at {where} (OpenSlide: {error})", COPY_AGAIN) from None
         rgba = np.asarray(picture)
         return on_white(rgba[..., :3], rgba[..., 3])
 
@@ -68,3 +76,11 @@ def _bounds(properties: dict[str, str]) -> tuple[int, int, int, int] | None:
     except (KeyError, ValueError):
         return None
     return x, y, width, height
+
+
+def _tile_size(properties: dict[str, str], level: int) -> tuple[int, int] | None:
+    try:
+        width, height = (int(properties[f"openslide.level[{level}].tile-{side}"]) for side in ("width", "height"))
+    except (KeyError, ValueError):
+        return None
+    return width, height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mitosight.errors import InputError
-from mitosight.slide.reader import ACCEPTED, RGB_ONLY, on_white
+from mitosight.slide.reader import ACCEPTED, COPY_AGAIN, RGB_ONLY, on_white
 from mitosight.slide.resolution import Resolution
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError)  # Pillow raises SyntaxError for a broken chunk of PNG
@@ -25,9 +26,11 @@ class PillowReader:
 
     name = "pillow"
     bounds_px: tuple[int, int, int, int] | None = None
+    tile_sizes: tuple[tuple[int, int] | None, ...] = (None,)
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()  # the image is decoded once, whoever asks
         self._pixels: NDArray[np.uint8] | None = None
         with self._opened() as image:
             if image.mode not in ("RGB", "RGBA", "P", "PA") or _sixteen_bit(path):
@@ -38,9 +41,11 @@ class PillowReader:
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """As the contract says; `level` is 0."""
-        if self._pixels is None:
-            self._pixels = self._decoded()
-        return self._pixels[y : y + height, x : x + width]
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = self._decoded()
+            pixels = self._pixels
+        return pixels[y : y + height, x : x + width]
 
     def _opened(self) -> Image.Image:
         try:
@@ -63,7 +68,7 @@ class PillowReader:
                     return on_white(rgba[..., :3], rgba[..., 3])
                 return np.array(image.convert("RGB"))
             except _BROKEN as error:
-                raise InputError(self._path, f"is truncated or damaged ({error})", "copy the file again") from None
+                raise InputError(self._path, f"is truncated or damaged ({error})", COPY_AGAIN) from None
 
     def close(self) -> None:
         """Forgets the pixels."""

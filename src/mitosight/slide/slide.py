@@ -47,6 +47,7 @@ class Slide:
         self.width_px, self.height_px = self._level_sizes[0]
         self.level_downsamples = tuple(_downsample(self._level_sizes[0], size) for size in self._level_sizes)
         self.bounds_px = self._open.bounds_px
+        self._tile_sizes = self._open.tile_sizes
         self._own_resolution = self._open.resolution
 
     @property
@@ -62,6 +63,13 @@ class Slide:
     def mpp_source(self) -> str:
         """Where `mpp` comes from: "--mpp", "domains.csv" or what in the file says it; raises as `mpp` does."""
         return resolve(self.path, self._argument_mpp, self._table_mpp, self._own_resolution)[1]
+
+    def tile_size(self, level: int = 0) -> tuple[int, int] | None:
+        """(width, height) in px of `level` of what the file decodes at once: tiles, or strips as wide as the image.
+
+        A walk that reads along them decodes each once. None where it is the whole image (PNG, JPEG) or not known.
+        """
+        return self._tile_sizes[level]
 
     def read(self, xy: tuple[float, float], size: tuple[int, int], mpp: float | None = None) -> NDArray[np.uint8]:
         """(height, width, 3) RGB with the top left corner at `xy`; white beyond the border and where transparent.
