@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from mitosight import checkpoint, cohort, detections, outputs
+from mitosight import checkpoint, detections, inference, outputs
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
+from mitosight.inference import Covering
 from mitosight.methods import create
-from mitosight.slide import Slide, find_slides, write_tiff
+from mitosight.slide import find_slides, write_tiff
 
 SMALL = {"weights": "none", "channels": 16, "head_convs": 1, "levels": [4], "normalise": "none", "tile_px": 256}
 Run = Callable[..., tuple[int, str, str]]
@@ -33,8 +34,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def slide(path: Path, seed: int = 0, side: int = 300, mpp: float = 0.25) -> Path:
-    pixels = np.random.default_rng(seed).integers(100, 250, (side, side, 3), dtype=np.uint8)
-    write_tiff(path, pixels, mpp, compression="lzw")
+    """Noise in the colours of eosin."""
+    noise = np.random.default_rng(seed).integers(-50, 50, (side, side, 3))
+    write_tiff(path, (np.array([200, 120, 170]) + noise).astype(np.uint8), mpp, compression="lzw")
     return path
 
 
@@ -50,7 +52,10 @@ def test_points_labels_summary_and_record(tmp_path: Path, model: Path, mitosight
     status, printed, told = mitosight("detect", tmp_path / "in", "--model", model.parent, "--out", out)
     assert (status, told) == (0, "")
     rows = summary(out)
-    assert list(rows[0]) == ["slide", "figures", "area_mm2", "seconds", "status", "message", "detections"]
+    assert list(rows[0]) == [
+        *("slide", "figures", "area_mm2", "tissue_mm2"),
+        *("seconds", "status", "message", "detections"),
+    ]
     assert [row["slide"] for row in rows] == [str(first), str(second)]
     for name, row in zip("ab", rows, strict=True):
         with open(out / f"{name}.csv", newline="") as stream:
@@ -63,7 +68,8 @@ def test_points_labels_summary_and_record(tmp_path: Path, model: Path, mitosight
         assert {p["label"] for p in points if p not in above} == {"non-mitotic figure"}
         assert row["figures"] == str(len(above)) and row["detections"] == f"{name}.csv"
         assert float(row["area_mm2"]) == pytest.approx(0.075**2, rel=0.01) and row["status"] == "ok"
-        assert f"{name}.tiff: {len(above)} mitotic figures in 0.0056 mm²" in printed
+        assert row["tissue_mm2"] == row["area_mm2"]  # tissue all over
+        assert f"{name}.tiff: {len(above)} mitotic figures in 0.0056 mm² of tissue" in printed
     run = json.loads((out / "run.json").read_text())
     assert run["slides"] == {str(path): outputs.sha256(path) for path in (first, second)}
     assert run["model"]["sha256"] == outputs.sha256(model) and run["model"]["method"] == "retinanet"
@@ -192,7 +198,11 @@ def test_wrong_folders(tmp_path: Path, model: Path, mitosight: Run) -> None:
     assert status == 1 and "expected the model.safetensors that mitosight train writes" in line
     assert not (tmp_path / "out").exists()
     (tmp_path / "old").mkdir()
-    for text in ("file,sum\n1,2\n", "slide,figures,area_mm2,seconds,status,message,detections\n1,2\n", "\xff"):
+    for text in (
+        "file,sum\n1,2\n",
+        "slide,figures,area_mm2,tissue_mm2,seconds,status,message,detections\n1,2\n",
+        "\xff",
+    ):
         (tmp_path / "old" / "summary.csv").write_text(text, encoding="latin-1")
         status, _, line = mitosight("detect", path, "--model", model, "--out", tmp_path / "old")
         assert status == 1 and "is no summary of mitosight detect; choose another --out" in line
@@ -230,7 +240,8 @@ from mitosight import inference
 from mitosight.cli import main
 from mitosight.detections import Detections
 found = Detections(np.random.default_rng(0).uniform(0, 300, (5000, 2)), np.full(5000, 0.9))
-inference.detect = lambda slide, *rest, **more: found if slide.name == "b.tiff" else found[:3]
+inference.search = lambda covering, *rest: [(0, found if covering.slide.name == "b.tiff" else found[:3])]
+inference.searching.SUPPRESSION_UM = 0
 main()
 """
 
@@ -256,12 +267,12 @@ def test_interrupted_between_slides(
     slides = [slide(tmp_path / "a.tiff"), slide(tmp_path / "b.tiff")]
     out = tmp_path / "out"
 
-    def detect(found: Slide, *rest: object, **more: object) -> Detections:
-        if found.name == "b.tiff":
+    def search(covering: Covering, *rest: object) -> list[tuple[int, Detections]]:
+        if covering.slide.name == "b.tiff":
             raise KeyboardInterrupt
-        return Detections(np.array([[1.0, 2.0]]), np.array([0.9]), 0.25)
+        return [(0, Detections(np.array([[1.0, 2.0]]), np.array([0.9]), 0.25))]
 
-    monkeypatch.setattr(cohort.inference, "detect", detect)
+    monkeypatch.setattr(inference, "search", search)
     status, _, told = mitosight("detect", *slides, "--model", model, "--out", out)
     assert (status, told) == (130, "mitosight: interrupted\n")
     assert [row["slide"] for row in summary(out)] == [str(slides[0])]

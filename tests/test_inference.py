@@ -108,7 +108,7 @@ def test_suppression_reaches_across_tile_borders(tmp_path: Path, monkeypatch: py
         image[(xs - x) ** 2 + (ys - y) ** 2 < RADIUS_PX**2] = 30
     with slide_of(tmp_path, image) as slide:
         found = inference.detect(slide, Twice())
-        monkeypatch.setattr(inference, "SUPPRESSION_UM", 0.0)
+        monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
         every = inference.detect(slide, Twice())
 
     def points_of(points: Detections) -> NDArray[np.int64]:
@@ -159,11 +159,12 @@ def test_an_image_smaller_than_a_tile(tmp_path: Path) -> None:
 
 
 def test_an_empty_slide_and_progress(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, float]] = []
     with slide_of(tmp_path, np.full((300, 500, 3), 230, np.uint8)) as slide:
-        found = inference.detect(slide, Blobs(), progress=lambda done, total: seen.append((done, total)))
+        found = inference.detect(slide, Blobs(), batch=4, progress=lambda *told: seen.append(told))
     assert len(found) == 0 and found.mpp == pytest.approx(0.25, rel=1e-3)
-    assert seen == [(4, 6), (6, 6)]
+    assert [done for done, _, _ in seen] == [3, 6] and {total for _, total, _ in seen} == {6}  # two rows of three
+    assert [mm2 for _, _, mm2 in seen] == pytest.approx([500 * 150 * 0.25e-3**2] * 2, rel=1e-2)
 
 
 def test_a_detector_in_training_goes_back_to_it(tmp_path: Path) -> None:

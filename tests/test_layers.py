@@ -39,7 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "modelfile": {"__init__", "errors"},
     "checkpoint": {*PLAIN, "methods", "modelfile"},
     "recipe": {"errors", "methods", "optimisation", "outputs"},
-    "inference": {"dataset", "detections", "errors", "methods", "slide", "tiles"},
+    "pipeline": set(),
+    "inference": {"dataset", "detections", "errors", "methods", "pipeline", "slide", "tiles"},
     "validation": {*PLAIN, "checkpoint", "dataset", "evaluation", "inference", "methods", "recipe", "slide"},
     "material": {"dataset", "errors", "methods", "recipe", "regions"},
     "pool": {"errors", "outputs", "regions"},
@@ -114,7 +115,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "probe": {"dataset", "errors", "methods", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
-    "cohort": {*PLAIN, "checkpoint", "inference", "methods", "slide"},
+    "cohort": {*PLAIN, "checkpoint", "inference", "methods", "pipeline", "slide", "tissue"},
     "adaptation": {
         *PLAIN,
         "batch",

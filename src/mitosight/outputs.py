@@ -15,8 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mitosight import __version__
-from mitosight.errors import InputError
+from mitosight.errors import InputError, UsageError
 
 
 @contextmanager
@@ -74,6 +76,31 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing to `folder`, which is made, for as long as the block takes.
+
+    Raises:
+        UsageError: another process is at it.
+        InputError: the folder cannot be made or written to.
+    """
+    file = folder / ".lock"
+    lock = FileLock(file, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(folder, "is being written to by another run", "wait for it, or choose another --out") from None
+    except OSError as error:
+        raise InputError(folder, f"cannot be written ({error.strerror})", "choose another place") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -31,7 +31,7 @@ def adapt(
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what the files say."),
     domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),
     threshold: float = typer.Option(None, help="Score from which a point is a mitotic figure; default the model's."),
-    batch: int = typer.Option(4, min=1, help="Tiles at a time in the search."),
+    batch: int = typer.Option(None, min=1, help="Tiles at a time for each worker; default 1, on a GPU 16."),
     bf16: bool = typer.Option(
         False, "--bf16", help="Half precision: faster on newer processors, scores differ a little."
     ),
@@ -43,7 +43,8 @@ def adapt(
     their pixels. --data makes it.
     """
     from mitosight import adaptation, checkpoint, cohort, modelfile, regions
-    from mitosight.cli.detect import Bar, tell
+    from mitosight.cli.detect import tell
+    from mitosight.cli.progress import Bars
     from mitosight.device import choose
     from mitosight.errors import UsageError
     from mitosight.slide import find_slides
@@ -71,4 +72,6 @@ def adapt(
         return
     each = adaptation.Each(detector, adaptation.recalled(file), how)
     prepare = adaptation.Together(each, found, settings, file, out) if together else each
-    tell(found, cohort.detect_slides(found, file, detector, out, settings, Bar(len(found)), prepare), out)
+    with Bars(len(found)) as bars:
+        rows = cohort.detect_slides(found, file, detector, out, settings, bars, prepare)
+    tell(found, rows, out)

@@ -2,75 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Generator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
-from mitosight import checkpoint, detections, inference
-from mitosight.errors import InputError, UsageError
+from mitosight import checkpoint, detections, inference, tissue
+from mitosight.cohort.journal import Journal
+from mitosight.cohort.record import FAILED, OK, PROGRESS, Record, Row
+from mitosight.cohort.settings import Preparation, Prepared, Settings
+from mitosight.detections import Detections
+from mitosight.errors import InputError
+from mitosight.inference import Progress, Workers
 from mitosight.methods.detector import Detector
-from mitosight.mpp import ACCEPTED_MPP, possible
-from mitosight.outputs import sha256, write_csv, write_run
+from mitosight.outputs import alone, sha256
+from mitosight.pipeline import ahead
 from mitosight.slide import Slide
 
-OK, FAILED = "ok", "failed"
+ENLARGED = 1.5  # times the model's mpp: beyond it the slide lacks what the model looks at
+AT_ONCE = 2  # slides: while the last tiles of one are searched, the next is opened and read
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of `summary.csv`; `area_mm2` is that of the whole image, `detections` the file of its points."""
+class Watch(Protocol):
+    """Who is told how far the slides are: called with a slide's path, it gives what is told of its tiles."""
 
-    slide: str
-    figures: str
-    area_mm2: str
-    seconds: str
-    status: str
-    message: str
-    detections: str
+    def __call__(self, path: Path) -> Progress: ...
 
-
-HEADER = tuple(f.name for f in fields(Row))
-Watch = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The detector for one slide, what the slide's row says of it, and what `run.json` does."""
-
-    detector: Detector
-    message: str
-    facts: dict[str, Any]
-
-
-class Preparation(Protocol):
-    """Makes a detector of its own for each slide; `settings` say how, and tell its results from those of others."""
-
-    settings: dict[str, Any]
-
-    def __call__(self, slide: Slide) -> Prepared: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How slides are read: `mpp` goes over what files and `table_mpp` (by file name) say; None and {} for neither."""
-
-    mpp: float | None = None
-    table_mpp: Mapping[str, float] | None = None
-    threshold: float | None = None
-    tile_px: int | None = None
-    batch: int = 4
-    bf16: bool = False
-
-    def __post_init__(self) -> None:
-        if self.mpp is not None and not possible(self.mpp):
-            raise UsageError(None, f"--mpp is {self.mpp:g}", ACCEPTED_MPP)
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UsageError(None, f"--threshold is {self.threshold:g}", "scores go from 0 to 1")
+    def done(self, path: Path) -> None: ...
 
 
 def detect_slides(
@@ -79,105 +43,181 @@ def detect_slides(
     detector: Detector,
     out: Path,
     settings: Settings,
-    watch: Callable[[Path], Watch] | None = None,
+    watch: Watch | None = None,
     prepare: Preparation | None = None,
 ) -> list[Row]:
     """Detects on each slide; a bad one becomes a row that says why, and the others are done.
 
     Writes `NAME.csv` for each slide and, after each, `summary.csv` and `run.json`. Rows of other slides that an
-    earlier run of the same model left in `out` are kept. NAME is the file's stem; where two slides share it, eight
-    digits of the hash of the slide's path are added. `prepare` makes the detector for each slide; without it, it is
-    `detector` for all. Returns the rows of `slides`.
+    earlier run of the same model left in `out` are kept. A slide whose points are there already, found in the same
+    file by the same settings, is not searched again, and one whose search was broken off goes on. NAME is the file's
+    stem; where two slides share it, eight digits of the hash of the slide's path are added. `prepare` makes the
+    detector for each slide; without it, it is `detector` for all. Returns the rows of `slides`.
 
     Raises:
-        UsageError: `out` is a file or holds a training.
-        InputError: `out` holds results of another model, or of another preparation.
+        UsageError: `out` is a file or holds a training, or another run is writing to it.
+        InputError: `out` holds results of another model, or of another preparation, or cannot be written.
     """
     threshold = detector.threshold if settings.threshold is None else settings.threshold
-    if out.exists() and not out.is_dir():
-        raise UsageError(out, "is a file", "--out names a folder")
-    if (out / "recipe.json").exists():
-        raise UsageError(out, "holds a training", "choose another --out: results would overwrite its records")
-    rows = _read_summary(out / "summary.csv")
-    record = {
-        "model": {"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)},
-        "arguments": {"threshold": threshold, "mpp": settings.mpp, "tile_px": settings.tile_px, "bf16": settings.bf16},
-    }
-    settled = {} if prepare is None else {"adaptation": prepare.settings}
-    _check_model(out / "run.json", record["model"]["sha256"], settled)
-    mine: list[Row] = []
-    checksums: dict[str, str] = {}
-    told: dict[str, dict[str, Any]] = {}
-    for path in slides:
-        key = str(path.resolve())
-        name = _name(path, slides, rows)
-        started = time.monotonic()
-        try:
-            table_mpp = (settings.table_mpp or {}).get(path.name)
-            with Slide(path, mpp=settings.mpp, table_mpp=table_mpp) as slide:
-                own = Prepared(detector, "", {}) if prepare is None else prepare(slide)
-                found = inference.detect(
-                    slide,
-                    own.detector,
-                    tile_px=settings.tile_px,
-                    batch=settings.batch,
-                    bf16=settings.bf16,
-                    progress=watch(path) if watch is not None else None,
-                )
-                area_mm2 = slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
-            checksums[key] = sha256(path) if path.is_file() else ""
-        except InputError as error:
-            row = Row(key, "", "", f"{time.monotonic() - started:.1f}", FAILED, str(error), "")
-            if key in rows and rows[key].detections:  # of an earlier run: the summary no longer says so
-                (out / rows[key].detections).unlink(missing_ok=True)
-        else:
-            detections.write(out / f"{name}.csv", {path.name: found}, threshold)
-            figures = int((found.score >= threshold).sum())
-            seconds = f"{time.monotonic() - started:.1f}"
-            row = Row(key, str(figures), f"{area_mm2:.4f}", seconds, OK, own.message, f"{name}.csv")
-            told[key] = own.facts
-        rows[key] = row
-        mine.append(row)
-        write_csv(out / "summary.csv", HEADER, (astuple(r) for r in rows.values()))
-        adapted = {} if prepare is None else {**settled, "adapted": told}
-        write_run(out, **record, **adapted, slides=checksums)
+    header = {"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)}
+    arguments = {"threshold": threshold, **settings.of_points(""), "mpp": settings.mpp}
+    record = Record(out, header, arguments, None if prepare is None else prepare.settings)
+    mine = []
+    with alone(out), inference.workers(detector, settings.batch, settings.bf16) as by:
+        searching = _Searching(detector, record, settings, by, watch, prepare)
+        with closing(searching.all(slides)) as outcomes:
+            for path, name, outcome in outcomes:
+                mine.append(_kept(record, path, name, outcome, threshold))
+                if watch is not None:
+                    watch.done(path)
     return mine
 
 
-def _name(path: Path, slides: Sequence[Path], rows: Mapping[str, Row]) -> str:
-    """Name of the slide's output: its stem, unless a slide of this or an earlier run has that too."""
-    key = str(path.resolve())
-    earlier = rows.get(key)
-    if earlier is not None and earlier.detections:
-        return earlier.detections.removesuffix(".csv")
-    others = {p.stem for p in slides if p.resolve() != path.resolve()}
-    others |= {row.detections.removesuffix(".csv") for row in rows.values()} | {"summary"}
-    return f"{path.stem}-{hashlib.sha1(key.encode()).hexdigest()[:8]}" if path.stem in others else path.stem
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one slide: points, or the reason why there are none."""
+
+    seconds: float
+    points: Detections | None = None
+    error: str = ""
+    area_mm2: float = 0.0
+    tissue_mm2: float | None = None
+    message: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def _check_model(run: Path, checksum: str, settled: dict[str, Any]) -> None:
-    """Refuses a folder whose rows are of another model or preparation: sums over them would mean nothing."""
-    if not run.is_file():
-        return
-    try:
-        record = json.loads(run.read_text(encoding="utf-8"))
-        earlier, prepared = record["model"]["sha256"], record.get("adaptation")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(run, "is no record of mitosight detect", "choose another --out") from None
-    if earlier != checksum:
-        raise InputError(run.parent, "holds what another model found", "choose another --out")
-    if prepared != json.loads(json.dumps(settled)).get("adaptation"):
-        raise InputError(run.parent, "holds what the model found with another adaptation", "choose another --out")
+@dataclass(frozen=True)
+class _Searching:
+    """Searches slides, up to `AT_ONCE` at a time, which share the workers."""
+
+    detector: Detector
+    record: Record
+    settings: Settings
+    by: Workers
+    watch: Watch | None
+    prepare: Preparation | None
+    stopped: Event = field(default_factory=Event)
+
+    def all(self, slides: Sequence[Path]) -> Generator[tuple[Path, str, _Outcome]]:
+        """The outcomes in the order of the slides, one slide at a time where each has a detector of its own."""
+        items = list(zip(slides, self.record.names(slides), strict=True))
+        if self.prepare is not None or len(items) == 1:
+            yield from (self.one(item) for item in items)
+            return
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="slide") as pool:
+            try:
+                yield from ahead(self.one, items, pool, AT_ONCE)
+            finally:
+                self.stopped.set()
+
+    def one(self, item: tuple[Path, str]) -> tuple[Path, str, _Outcome]:
+        """The outcome of one slide."""
+        path, name = item
+        started = time.monotonic()
+        try:
+            outcome = self._searched(path, name, started)
+        except InputError as error:
+            outcome = _Outcome(time.monotonic() - started, error=str(error))
+        return path, name, outcome
+
+    def _searched(self, path: Path, name: str, started: float) -> _Outcome:
+        table_mpp = (self.settings.table_mpp or {}).get(path.name)
+        with Slide(path, mpp=self.settings.mpp, table_mpp=table_mpp) as slide:
+            area_mm2 = slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
+            where = _tissue(slide, self.settings.tissue)
+            if where is not None and self.settings.preview:
+                tissue.preview(slide, where, self.record.out / f"{name}.png")
+            facts = self._facts(path)
+            message, points = self._earlier(path, name, facts["key"])
+            if points is None:
+                own = self.prepare(slide) if self.prepare is not None else Prepared(self.detector, "", {})
+                journal = Journal(self.record.out / PROGRESS / name, facts["key"])
+                points = self._points(slide, own.detector, where, journal)
+                message = "; ".join(told for told in (own.message, _warning(slide, self.detector, where)) if told)
+                facts |= {"adapted": own.facts} if self.prepare is not None else {}
+            tissue_mm2 = None if where is None else where.area_mm2(slide.mpp)
+        return _Outcome(time.monotonic() - started, points, "", area_mm2, tissue_mm2, message, facts)
+
+    def _facts(self, path: Path) -> dict[str, Any]:
+        """The checksum of a slide, and the key of what is found in it."""
+        try:
+            checksum = sha256(path) if path.is_file() else ""
+        except OSError as error:
+            raise InputError(path, f"cannot be read ({error.strerror})", "copy the file again") from None
+        told = {
+            "slide": checksum,
+            "model": self.record.model["sha256"],
+            "preparation": self.record.prepared,
+            **self.settings.of_points(path.name),
+        }
+        return {"sha256": checksum, "key": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()}
+
+    def _earlier(self, path: Path, name: str, key: str) -> tuple[str, Detections | None]:
+        """Message and points of an earlier run, if they are what would be found again."""
+        slide, file = str(path.resolve()), self.record.out / f"{name}.csv"
+        known, row = self.record.facts.get(slide), self.record.rows.get(slide)
+        if self.settings.redo or known is None or row is None or known["key"] != key or not file.is_file():
+            return "", None
+        return row.message, detections.read(file).get(path.name, Detections())
+
+    def _points(self, slide: Slide, detector: Detector, where: tissue.Tissue | None, journal: Journal) -> Detections:
+        """The points of a slide: chunks that are in the journal, and those that are not."""
+        covering = inference.cover(slide, detector, self.settings.tile_px, where)
+        found = {} if self.settings.redo else journal.done()
+        missing = [number for number in range(len(covering.chunks)) if number not in found]
+        if missing:
+            progress = self._progress(slide.path)
+            for number, points in inference.search(covering, detector.for_slide(covering), missing, self.by, progress):
+                found[number] = points
+                if len(covering.chunks) > 1:
+                    journal.add(number, points)
+        every = inference.gathered((found[number] for number in sorted(found)), slide.mpp)
+        return every if where is None else every[where.holds(every.xy)]
+
+    def _progress(self, path: Path) -> Progress:
+        show = self.watch(path) if self.watch is not None else None
+
+        def progress(done: int, total: int, mm2: float) -> None:
+            if self.stopped.is_set():
+                raise CancelledError
+            if show is not None:
+                show(done, total, mm2)
+
+        return progress
 
 
-def _read_summary(path: Path) -> dict[str, Row]:
-    if not path.is_file():
-        return {}
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            header, *rows = csv.reader(stream)
-    except (ValueError, csv.Error):
-        header, rows = [], []
-    if tuple(header) != HEADER or any(len(row) != len(HEADER) for row in rows):
-        raise InputError(path, "is no summary of mitosight detect", "choose another --out")
-    return {row[0]: Row(*row) for row in rows}
+def _tissue(slide: Slide, where: str | Path) -> tissue.Tissue | None:
+    if isinstance(where, Path):
+        return tissue.tissue_from_geojson(where, slide)
+    return tissue.find_tissue(slide) if where == "find" else None
+
+
+def _warning(slide: Slide, detector: Detector, where: tissue.Tissue | None) -> str:
+    """What the user has to know of a slide that was searched all the same."""
+    if where is not None and not where.mask.any():
+        return "no tissue was found: see --preview, or search everywhere with --no-tissue"
+    if slide.mpp > ENLARGED * detector.mpp:
+        return f"{slide.mpp:g} µm/px was enlarged to the model's {detector.mpp:g}: expect misses"
+    return ""
+
+
+def _kept(record: Record, path: Path, name: str, outcome: _Outcome, threshold: float) -> Row:
+    """Writes what came of a slide, points first, and the record anew."""
+    key, seconds = str(path.resolve()), f"{outcome.seconds:.1f}"
+    if outcome.points is None:
+        row = Row(key, "", "", "", seconds, FAILED, outcome.error, "")
+        if key in record.rows and record.rows[key].detections:  # of an earlier run: the summary no longer says so
+            (record.out / record.rows[key].detections).unlink(missing_ok=True)
+        record.facts.pop(key, None)
+    else:
+        detections.write(record.out / f"{name}.csv", {path.name: outcome.points}, threshold)
+        figures = int((outcome.points.score >= threshold).sum())
+        tissue_mm2 = "" if outcome.tissue_mm2 is None else f"{outcome.tissue_mm2:.4f}"
+        area = f"{outcome.area_mm2:.4f}"
+        row = Row(key, str(figures), area, tissue_mm2, seconds, OK, outcome.message, f"{name}.csv")
+        record.facts[key] = {**record.facts.get(key, {}), **outcome.facts}
+    record.rows[key] = row
+    record.write()
+    if row.status == OK:
+        Journal(record.out / PROGRESS / name, "").remove()
+    return row

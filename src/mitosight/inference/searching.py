@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mitosight.dataset import working_mpp
 from mitosight.detections import Detections, concatenate
-from mitosight.errors import InputError
+from mitosight.inference.covering import Covering, Run, Tissue, cover
 from mitosight.methods.detector import Detector
+from mitosight.pipeline import ahead
 from mitosight.slide import Slide
-from mitosight.tiles import Tile, grid
+from mitosight.tiles import Tile
 
 SUPPRESSION_UM = 6.25  # 25 px at 0.25 µm/px (reference code of Wilm 2021)
+MOST_WORKERS = 4  # each holds the activations of a batch
+GPU_BATCH = 16
+
+Progress = Callable[[int, int, float], None]
+"""Called with tiles done, tiles in all, and the mm² that were searched since the last call."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Threads that search tiles: reading, network and decoding of different batches go on at the same time.
+
+    Attributes:
+        pool: of threads, each with its share of torch's.
+        number: of them.
+        batch: tiles at a time for each; by default one on a CPU, sixteen on a GPU.
+        bf16: whether the network runs in half precision.
+    """
+
+    pool: Executor
+    number: int
+    batch: int
+    bf16: bool
+
+
+@contextmanager
+def workers(
+    detector: Detector, batch: int | None = None, bf16: bool = False, most: int = MOST_WORKERS
+) -> Iterator[Workers]:
+    """As many workers as torch has threads, `most` at most, which share torch's threads while they are there."""
+    threads = torch.get_num_threads()
+    number = max(1, min(threads, most))
+    torch.set_num_threads(max(1, threads // number))
+    pool = ThreadPoolExecutor(number, thread_name_prefix="search")
+    device = next(detector.parameters()).device
+    try:
+        yield Workers(pool, number, batch or (1 if device.type == "cpu" else GPU_BATCH), bf16)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def detect(
@@ -25,85 +66,110 @@ def detect(
     detector: Detector,
     *,
     tile_px: int | None = None,
-    batch: int = 4,
+    batch: int | None = None,
     bf16: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    tissue: Tissue | None = None,
+    progress: Progress | None = None,
 ) -> Detections:
-    """Finds the figures of a slide; deterministic for one device and tile size.
+    """Finds the figures of a slide; deterministic for one device, tile size, batch and number of threads.
 
     Args:
         slide: read at its own resolution where that is within the detector's tolerance, else at the detector's mpp.
         detector: runs on the device where its weights are, in evaluation mode.
         tile_px: side of the tiles; the detector's own by default.
-        progress: called with tiles done and tiles in all after each batch.
+        batch, bf16: see `Workers`.
+        tissue: tiles that own none of it are passed over.
 
     Returns all points above the detector's floor in level-0 px, best first.
 
     Raises:
         InputError: the slide's mpp is unknown, the slide is smaller than a tile, or its file is damaged.
     """
-    covering = cover(slide, detector, tile_px)
-    tiles, scale = covering.tiles, covering.scale
+    covering = cover(slide, detector, tile_px, tissue)
+    if not covering.tiles:
+        return Detections(mpp=slide.mpp)
+    with workers(detector, batch, bf16, min(MOST_WORKERS, len(covering.tiles))) as by:
+        found = search(covering, detector.for_slide(covering), range(len(covering.chunks)), by, progress)
+        return gathered((points for _, points in found), slide.mpp)
+
+
+def search(
+    covering: Covering, detector: Detector, chunks: Iterable[int], by: Workers, progress: Progress | None = None
+) -> Iterator[tuple[int, Detections]]:
+    """The points of each of the chunks of a covering, with its number, as they are done; in level-0 px.
+
+    A detector that is in training goes back to it at the end.
+    """
+    numbers = list(chunks)
+    total = len(covering.tiles)
+    done = total - sum(len(run) for number in numbers for run in covering.chunks[number])
+    training = detector.training
+    detector.eval()
     found: list[Detections] = []
-    detector = detector.for_slide(covering)
-    for start in range(0, len(tiles), batch):
-        part = tiles[start : start + batch]
-        images = torch.stack([torch.from_numpy(covering.read(tile)).permute(2, 0, 1) for tile in part])
-        for tile, points in zip(part, _run(detector, images, bf16), strict=True):
-            placed = points.moved((tile.x_px, tile.y_px))
-            found.append(placed[tile.owned(placed.xy)].moved((0, 0), scale))
-        if progress is not None:
-            progress(min(len(found), len(tiles)), len(tiles))
-    every = concatenate(found)
-    return Detections(every.xy, every.score, slide.mpp).suppressed(SUPPRESSION_UM / slide.mpp)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+            parts = _parts(covering, numbers, by, reader)
+            results = ahead(partial(_points, detector, covering, by.bf16), parts, by.pool, 2 * by.number)
+            for number, tiles, points, last in results:
+                found.append(points)
+                done += len(tiles)
+                if progress is not None:
+                    progress(done, total, sum(_area_px(tile) for tile in tiles) * (covering.mpp / 1000) ** 2)
+                if last:
+                    yield number, concatenate(found)
+                    found = []
+    finally:
+        detector.train(training)
 
 
-def cover(slide: Slide, detector: Detector, tile_px: int | None = None) -> Covering:
-    """The tiles by which a detector searches a slide; arguments and errors as in `detect`."""
-    side = tile_px or detector.tile_px
-    mpp = working_mpp(slide.mpp, detector.mpp, detector.mpp_tolerance)
-    scale = mpp / slide.mpp  # level-0 px for one px of the tiles' frame
-    width, height = round(slide.width_px / scale), round(slide.height_px / scale)
-    if min(width, height) < side:
-        at = "" if scale == 1 else f" at {mpp:g} µm/px"
-        raise InputError(
-            slide.path,
-            f"{width} x {height} px{at} is smaller than a tile of {side} px",
-            "pass a smaller --tile-px or a larger image",
-        )
-    return Covering(slide, grid(width, height, side, detector.overlap_px), scale, mpp)
+def gathered(parts: Iterable[Detections], mpp: float) -> Detections:
+    """The points of a whole slide, best first: of those within `SUPPRESSION_UM` of each other only the best."""
+    every = concatenate(list(parts))
+    return Detections(every.xy, every.score, mpp).suppressed(SUPPRESSION_UM / mpp)
 
 
 @dataclass(frozen=True)
-class Covering:
-    """The tiles of a slide as arrays (H, W, 3) uint8, each cut to what it owns: they cover the slide once.
+class _Part:
+    """Tiles that a worker searches together, and their px; `last` of its chunk or not."""
 
-    Attributes:
-        tiles: at `mpp`, in whose px they are given; `scale` level-0 px go on one.
-    """
-
-    slide: Slide
+    chunk: int
     tiles: Sequence[Tile]
-    scale: float
-    mpp: float
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        for tile in self.tiles:
-            x0, y0, x1, y1 = tile.owns
-            yield self.read(tile)[y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px]
-
-    def read(self, tile: Tile) -> NDArray[np.uint8]:
-        """The whole tile (side, side, 3)."""
-        corner, size = (tile.x_px * self.scale, tile.y_px * self.scale), (tile.side_px, tile.side_px)
-        return np.ascontiguousarray(self.slide.read(corner, size, None if self.scale == 1 else self.mpp))
+    pixels: Sequence[NDArray[np.uint8]]
+    last: bool
 
 
-def _run(detector: Detector, images: Tensor, bf16: bool) -> list[Detections]:
+def _parts(covering: Covering, numbers: Sequence[int], by: Workers, reader: Executor) -> Iterator[_Part]:
+    """The batches of the chunks; the next run is read while one is searched."""
+    runs = [(n, run, k + 1 == len(covering.chunks[n])) for n in numbers for k, run in enumerate(covering.chunks[n])]
+
+    def read(item: tuple[int, Run, bool]) -> tuple[int, Run, bool, NDArray[np.uint8]]:
+        return (*item, covering.read_run(item[1]))
+
+    for number, run, ends, pixels in ahead(read, runs, reader, 1):
+        for start in range(0, len(run), by.batch):
+            tiles = run[start : start + by.batch]
+            left = [tile.x_px - run[0].x_px for tile in tiles]
+            cut = [pixels[:, x : x + tile.side_px] for x, tile in zip(left, tiles, strict=True)]
+            yield _Part(number, tiles, cut, ends and start + by.batch >= len(run))
+
+
+def _points(
+    detector: Detector, covering: Covering, bf16: bool, part: _Part
+) -> tuple[int, Sequence[Tile], Detections, bool]:
+    """What a batch of tiles holds, each point kept by the tile that owns it."""
     device = next(detector.parameters()).device
-    training = detector.training
-    detector.eval()
+    images = torch.from_numpy(np.stack(part.pixels)).permute(0, 3, 1, 2)  # channels last in memory
+    if device.type == "cuda":
+        images = images.pin_memory().to(device, non_blocking=True)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        tiles = images.to(device, torch.float32).div_(255)
-        found = detector.detect(tiles.contiguous(memory_format=torch.channels_last))
-    detector.train(training)
-    return found
+        found = detector.detect(images.to(torch.float32).div_(255))
+    kept = []
+    for tile, points in zip(part.tiles, found, strict=True):
+        placed = points.moved((tile.x_px, tile.y_px))
+        kept.append(placed[tile.owned(placed.xy)].moved((0, 0), covering.scale))
+    return part.chunk, part.tiles, concatenate(kept), part.last
+
+
+def _area_px(tile: Tile) -> int:
+    x0, y0, x1, y1 = tile.owns
+    return (x1 - x0) * (y1 - y0)

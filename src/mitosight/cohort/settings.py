@@ -1,0 +1,72 @@
+"""How the slides of a cohort are searched, and what may make a detector of its own for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from mitosight.errors import UsageError
+from mitosight.methods.detector import Detector
+from mitosight.mpp import ACCEPTED_MPP, possible
+from mitosight.outputs import sha256
+from mitosight.slide import Slide
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How slides are read and searched.
+
+    Attributes:
+        mpp: goes over what files and `table_mpp` (by file name) say; None and {} for neither.
+        threshold: score from which a point is a figure; None for the model's.
+        tile_px, batch: None for those of the model and the device; see `inference.detect`.
+        tissue: "find" searches the tissue alone, "all" the whole slide, a path to GeoJSON the areas that it draws.
+        preview: whether a picture of each slide with the outline of its tissue is written.
+        redo: whether slides are searched again that the folder has results of.
+    """
+
+    mpp: float | None = None
+    table_mpp: Mapping[str, float] | None = None
+    threshold: float | None = None
+    tile_px: int | None = None
+    batch: int | None = None
+    bf16: bool = False
+    tissue: Literal["find", "all"] | Path = "find"
+    preview: bool = False
+    redo: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mpp is not None and not possible(self.mpp):
+            raise UsageError(None, f"--mpp is {self.mpp:g}", ACCEPTED_MPP)
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(None, f"--threshold is {self.threshold:g}", "scores go from 0 to 1")
+
+    def of_points(self, name: str) -> dict[str, Any]:
+        """All that decides the points of the slide called `name`, beside its pixels and the model."""
+        drawn = {"sha256": sha256(self.tissue)} if isinstance(self.tissue, Path) else self.tissue
+        return {
+            "mpp": self.mpp if self.mpp is not None else (self.table_mpp or {}).get(name),
+            "tile_px": self.tile_px,
+            "batch": self.batch,
+            "bf16": self.bf16,
+            "tissue": drawn,
+        }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The detector for one slide, what the slide's row says of it, and what `run.json` does."""
+
+    detector: Detector
+    message: str
+    facts: dict[str, Any]
+
+
+class Preparation(Protocol):
+    """Makes a detector of its own for each slide; `settings` say how, and tell its results from those of others."""
+
+    settings: dict[str, Any]
+
+    def __call__(self, slide: Slide) -> Prepared: ...

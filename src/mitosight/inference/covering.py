@@ -1,0 +1,125 @@
+"""The tiles by which a slide is searched, in an order that decodes its file once, and their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitosight.dataset import working_mpp
+from mitosight.errors import InputError
+from mitosight.methods.detector import LEAST_SEARCH_PX, Detector
+from mitosight.slide import Slide
+from mitosight.tiles import Tile, grid
+
+BAND_PX = 8192  # of a row of tiles that is read at once; a row of 1024 px tiles is then 25 MB
+CHUNK_TILES = 64  # what a killed search may lose
+
+Run = tuple[Tile, ...]
+"""Neighbours in a row of the grid, from left to right, which are read together."""
+
+
+class Tissue(Protocol):
+    """Where a slide is searched; see `mitosight.tissue`."""
+
+    def touches(self, x0: float, y0: float, x1: float, y1: float) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Covering:
+    """The tiles of a slide, and their pixels as arrays (H, W, 3) uint8.
+
+    Gone through, it gives arrays that hold what the tiles own: together each px of the search once.
+
+    Attributes:
+        runs: of tiles at `mpp`, in whose px they are given; in the order in which they are read.
+        scale: level-0 px for one px of the tiles.
+    """
+
+    slide: Slide
+    runs: Sequence[Run]
+    scale: float
+    mpp: float
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """All tiles, in the order of their runs."""
+        return [tile for run in self.runs for tile in run]
+
+    @cached_property
+    def chunks(self) -> list[list[Run]]:
+        """The runs in groups of at least `CHUNK_TILES` tiles, the last one with what is left."""
+        found: list[list[Run]] = []
+        for run in self.runs:
+            if not found or sum(map(len, found[-1])) >= CHUNK_TILES:
+                found.append([])
+            found[-1].append(run)
+        return found
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        for run in self.runs:
+            (x0, y0, _, y1), (_, _, x1, _) = run[0].owns, run[-1].owns
+            left, top = run[0].x_px, run[0].y_px
+            yield self.read_run(run)[y0 - top : y1 - top, x0 - left : x1 - left]
+
+    def read(self, tile: Tile) -> NDArray[np.uint8]:
+        """One tile (side, side, 3)."""
+        return np.ascontiguousarray(self.read_run((tile,)))
+
+    def read_run(self, run: Run) -> NDArray[np.uint8]:
+        """All px of a run's tiles: (side, width, 3)."""
+        first, last = run[0], run[-1]
+        size = (last.x_px + last.side_px - first.x_px, first.side_px)
+        corner = (first.x_px * self.scale, first.y_px * self.scale)
+        return self.slide.read(corner, size, None if self.scale == 1 else self.mpp)
+
+
+def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: Tissue | None = None) -> Covering:
+    """The tiles by which a detector searches a slide, or the tissue of it; arguments and errors as in `detect`."""
+    side = tile_px or detector.tile_px
+    mpp = working_mpp(slide.mpp, detector.mpp, detector.mpp_tolerance)
+    scale = mpp / slide.mpp
+    width, height = round(slide.width_px / scale), round(slide.height_px / scale)
+    if min(width, height) < side:
+        at = "" if scale == 1 else f" at {mpp:g} µm/px"
+        raise InputError(
+            slide.path,
+            f"{width} x {height} px{at} is smaller than a tile of {side} px",
+            f"pass a smaller --tile-px (from {LEAST_SEARCH_PX}) or a larger image",
+        )
+    tiles = grid(width, height, side, detector.overlap_px)
+    if tissue is not None:
+        tiles = [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
+    return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp)
+
+
+def walk(tiles: Sequence[Tile], band_px: int) -> list[Run]:
+    """Tiles of a grid in the order in which they are read: down each vertical band of the slide, row by row.
+
+    A row of a band is read at once, so that neighbours share what is decoded, and the rows above and below lie near in
+    time. Tiles that are not neighbours, since one between them is missing, are in different runs.
+    """
+    found: list[list[Tile]] = []
+    for tile in sorted(tiles, key=lambda t: (t.x_px // band_px, t.y_px, t.x_px)):
+        before = found[-1][-1] if found else None
+        together = (
+            before is not None
+            and before.y_px == tile.y_px
+            and before.owns[2] == tile.owns[0]
+            and before.x_px // band_px == tile.x_px // band_px
+        )
+        if together:
+            found[-1].append(tile)
+        else:
+            found.append([tile])
+    return [tuple(run) for run in found]
+
+
+def _band_px(slide: Slide, width: int) -> int:
+    """Width of the bands: all of the slide where its file holds strips, which are as wide as it is."""
+    layout = slide.tile_size(0)
+    return width if layout is not None and layout[0] >= slide.width_px else BAND_PX
