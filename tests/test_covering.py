@@ -1,5 +1,6 @@
 """The walk through a slide: each tile once, neighbours together, every px of the search once."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_each_tile_once_and_neighbours_only(band_px: int) -> None:
     assert sorted((t.y_px, t.x_px) for run in runs for t in run) == [(t.y_px, t.x_px) for t in kept]
     for run in runs:
         assert len({t.y_px for t in run}) == 1 and len({t.x_px // band_px for t in run}) == 1
-        for left, right in zip(run[:-1], run[1:], strict=True):
+        for left, right in pairwise(run):
             assert left.owns[2] == right.owns[0]
     joined = {(run[-1].owns[2], run[-1].y_px) for run in runs} & {(run[0].owns[0], run[0].y_px) for run in runs}
     for x, y in joined:  # where one run ends and another begins, a band does too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -44,7 +44,7 @@ def detect(
 
     found = find_slides(slides)
     table = regions.read_mpp(domains) if domains is not None else None
-    where = "all" if no_tissue else tissue or "find"
+    where: Path | Literal["find", "all"] = tissue or ("all" if no_tissue else "find")
     settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16, where, preview, redo)
     file = modelfile.locate(model)
     detector = checkpoint.load(file).to(choose(device))
