@@ -45,7 +45,7 @@ class PillowReader:
             if self._pixels is None:
                 self._pixels = self._decoded()
             pixels = self._pixels
-        return pixels[y : y + height, x : x + width]
+        return pixels[y : y + height, x : x + width].copy()
 
     def _opened(self) -> Image.Image:
         try:

@@ -42,7 +42,9 @@ class Reader(Protocol):
     tile_sizes: tuple[tuple[int, int] | None, ...]
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """(height, width, 3) RGB; the rectangle is in px of `level` and lies within it. Threads may read at once.
+        """(height, width, 3) RGB, the caller's own; the rectangle is in px of `level` and lies within it.
+
+        Several threads may read at once.
 
         Raises:
             InputError: the file is truncated or damaged there, or can no longer be read.

@@ -93,6 +93,8 @@ class Slide:
         across, down = self._level_sizes[level]
         x0, x1 = max(x, 0), min(x + width, across)
         y0, y1 = max(y, 0), min(y + height, down)
+        if (x1 - x0, y1 - y0) == (width, height):
+            return self._reader().region(level, x, y, width, height)
         result = np.full((height, width, 3), WHITE, dtype=np.uint8)
         if x0 < x1 and y0 < y1:
             result[y0 - y : y1 - y, x0 - x : x1 - x] = self._reader().region(level, x0, y0, x1 - x0, y1 - y0)
