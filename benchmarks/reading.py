@@ -6,6 +6,10 @@ A drawn region of 7215 x 5412 px, JPEG-tiled by this package, is timed first, th
 readers take turns, so that other work on the machine weighs on both; each round opens the file anew, with an empty
 cache. `walk` goes along the rows as detection does, tiles of 1024 px that overlap by 64; `random` takes as many at
 random places, the same for both. Mpx are those of the tiles read. CPU seconds are those of the process, all threads.
+
+With --halves, instead: what half the resolution costs where the file has no level for it, for the JPEG tiles of level 0
+one by one: decoded whole; decoded whole and shrunk by the bicubic filter that `Slide.read` uses; decoded by halves,
+which JPEG allows; and how far the last two are apart.
 """
 
 from __future__ import annotations
@@ -20,10 +24,15 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import simplejpeg
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
 
 from mitosight import phantom
 from mitosight.outputs import versions, write_json
 from mitosight.slide import Slide, write_tiff
+from mitosight.slide.decoding import complete
 from mitosight.slide.openslide_reader import OpenSlideReader
 from mitosight.slide.reader import Reader, open_reader
 from mitosight.tiles import grid
@@ -86,19 +95,58 @@ def compare(path: Path, rounds: int, threads: int) -> list[dict[str, Any]]:
     return rows
 
 
+def halves(path: Path, rounds: int) -> dict[str, Any]:
+    """Mpx of the source for each second of CPU, medians; and the differences in grey values of 0 to 255."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        source = page.parent.filehandle
+        stored = [
+            (source.seek(o), source.read(n))[1] for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+        tiles = [complete(data, page.jpegtables, page.photometric) for data in stored]
+    size = page.tilewidth // 2, page.tilelength // 2
+
+    def shrunk(tile: bytes) -> NDArray[np.uint8]:
+        return np.asarray(Image.fromarray(simplejpeg.decode_jpeg(tile)).resize(size, Image.Resampling.BICUBIC))
+
+    def by_halves(tile: bytes) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] = simplejpeg.decode_jpeg(tile, min_width=size[0], min_height=size[1], min_factor=1)
+        return found
+
+    ways = {"whole": simplejpeg.decode_jpeg, "shrunk": shrunk, "by halves": by_halves}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            begun = time.process_time()
+            for tile in tiles:
+                way(tile)
+            seconds[name].append(time.process_time() - begun)
+    mpx = len(tiles) * page.tilewidth * page.tilelength / 1e6
+    apart = [np.abs(shrunk(tile).astype(int) - by_halves(tile)) for tile in tiles]
+    difference = {"mean": float(np.mean(apart)), "largest": int(np.max(apart))}
+    return {"file": path.name, **{name: mpx / median(taken) for name, taken in seconds.items()}, **difference}
+
+
 def main() -> None:
     """Prints a line for each file, order and reader, and writes them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slides", nargs="*", type=Path, help="pyramids of level 0 at least 1024 px wide and high")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--halves", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = []
         for path in (draw(Path(folder)), *arguments.slides):
-            rows += compare(path, arguments.rounds, arguments.threads)
+            if arguments.halves:
+                rows.append(halves(path, arguments.rounds))
+            else:
+                rows += compare(path, arguments.rounds, arguments.threads)
     for row in rows:
+        if arguments.halves:
+            print(row)
+            continue
         speed = f"{row['wall_mpx_per_s']:6.0f} Mpx/s, {row['cpu_mpx_per_s']:6.0f} Mpx/s of CPU"
         print(f"{row['file']}, {row['order']}, {row['reader']}, {row['threads']} threads: {speed}")
     if arguments.out is not None:

@@ -18,7 +18,7 @@ BROKEN = (  # what tifffile and the decoders raise for damaged files
     struct.error,
 )
 JPEG = (6, 7)  # TIFF tag Compression: as in TIFF 6.0, and as in its second technical note
-_RGB, _YCBCR = 2, 6  # TIFF tag PhotometricInterpretation
+_YCBCR = 6  # TIFF tag PhotometricInterpretation
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # the marker that names the colours; 0 RGB, 1 YCbCr follow
 
@@ -70,7 +70,13 @@ def _jpeg(page: Any, tables: bytes | None, data: bytes | None, index: int) -> Se
 
 
 def jpeg(data: bytes, tables: bytes | None, photometric: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB of a JPEG in a TIFF; raises ValueError for what libjpeg only warns of.
+    """(height, width, 3) RGB of a JPEG in a TIFF; raises ValueError for what libjpeg only warns of."""
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(complete(data, tables, photometric))
+    return pixels
+
+
+def complete(data: bytes, tables: bytes | None, photometric: int) -> bytes:
+    """A strip or tile as a JPEG that any decoder reads; raises ValueError where it does not begin as one.
 
     `tables` are the page's JPEGTables. A stream that says nothing of its colours has those of `photometric`. An end
     marker is added, so that a stream that merely lacks it is whole and one that lacks pixels is not.
@@ -79,5 +85,4 @@ def jpeg(data: bytes, tables: bytes | None, photometric: int) -> NDArray[np.uint
         raise ValueError("no JPEG begins there")
     colours = _ADOBE + bytes([int(photometric == _YCBCR)])
     before = b"" if tables is None else tables[2:].removesuffix(_END)
-    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(b"".join((_START, colours, before, data[2:], _END)))
-    return pixels
+    return b"".join((_START, colours, before, data[2:], _END))
