@@ -30,7 +30,7 @@ from typing import Any
 import fresh
 from region_speed_tables import tables
 
-from mitosight.outputs import write_json
+from mitosight.outputs import whole, write_json
 
 HERE = Path(__file__).parent
 SIZE_PX, MPP = (7215, 5412), 0.23  # a region of MIDOG 2021 on its first scanner
@@ -207,12 +207,13 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     result = measure(given)
-    text = tables(result)
-    print(text)
     if given.json:
         write_json(given.json, result)
+    text = tables(result)
+    print(text)
     if given.table:
-        given.table.write_text(text, encoding="utf-8")
+        with whole(given.table) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

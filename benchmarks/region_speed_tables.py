@@ -86,13 +86,13 @@ def _profile(result: dict[str, Any]) -> list[str]:
         f"|---|---|{'---|' * len(PARTS)}---|---|---|---|",
     ]
     for name, run in result["profiles"].items():
-        parts = run["parts"]
-        rate = run["network_gflop"] / parts["network"]["wall"]
-        cells = [
-            f"{run['search']:.2f}",
-            *(_part(parts.get(part)) for part in PARTS),
-            f"{run['network_gflop']:.0f} | {rate:.0f} | {rate / best['torch fp32']:.0%} | {rate / fastest:.0%}",
-        ]
+        parts, work = run["parts"], run["network_gflop"]
+        cells = [f"{run['search']:.2f}", *(_part(parts.get(part)) for part in PARTS)]
+        if "network" in parts:
+            rate = work / parts["network"]["wall"]
+            cells += [f"{work:.0f}", f"{rate:.0f}", f"{rate / best['torch fp32']:.0%}", f"{rate / fastest:.0%}"]
+        else:
+            cells += ["–"] * 4
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

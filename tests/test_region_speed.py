@@ -127,3 +127,30 @@ def test_memory_slide_is_a_whole_pyramid(load: Load, tmp_path: Path, monkeypatch
             level = slide.read((0, 0), (int(4096 / downsample),) * 2, 0.25 * downsample)
             assert (level.mean(axis=2) < 200).mean() == pytest.approx(0.25, abs=0.05)
             assert level[0, 0].tolist() == [243, 243, 243]
+
+
+def test_tables_say_the_rate_of_the_network(load: Load) -> None:
+    """1 mm² in 2 s; 100 GFLOP in 0.5 s are 200 GFLOP/s: 80 % of a best of 250 in fp32, 40 % of one of 500 at all."""
+    run = {"search": 2.0, "start": 3.0, "load": 1.0, "whole": 6.5, "cpu": 4.0, "peak_mb": 900.0, "points": 7}
+    run |= {"load_average": 1.5, "others_before": 0.0, "others_during": 1.9, "disturbed": "yes"}
+    parts = {"network": {"wall": 0.5, "seconds": 0.9, "calls": 3}}
+    result = {
+        "machine": {
+            "cpu": "a processor",
+            "cores": 2,
+            "threads": 1,
+            "versions": {"torch": "2", "onnx": "not installed"},
+        },
+        "size_px": [4000, 4000],
+        "area_mm2": 1.0,
+        "runs": {"reference": [run]},
+        "times_as_fast": {"reference": {"median": 1.0, "least": 1.0, "most": 1.0}},
+        "times_as_fast_whole": {"reference": {"median": 1.0, "least": 1.0, "most": 1.0}},
+        "profiles": {"reference": {**run, "parts": parts, "network_gflop": 100.0}},
+        "convolution_gflop_per_s": {"torch fp32": 250.0, "torch bf16": 500.0},
+    }
+    text = load("region_speed_tables").tables(result)
+    assert "| reference | 2.00 (2.00 to 2.00) | 0.500 | 1.0 (1.0 to 1.0) | 3.00 | 1.00 | 6.50 (6.50 to 6.50) |" in text
+    assert "| reference | 2.00 | – | 0.50 (0.90) | – | – | 100 | 200 | 80% | 40% |" in text
+    assert "Other work was running in 1 of 1 runs (up to 1.9 cores)" in text
+    assert "onnx" not in text
