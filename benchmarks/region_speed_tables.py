@@ -88,7 +88,7 @@ def _profile(result: dict[str, Any]) -> list[str]:
     for name, run in result["profiles"].items():
         parts, work = run["parts"], run["network_gflop"]
         cells = [f"{run['search']:.2f}", *(_part(parts.get(part)) for part in PARTS)]
-        if "network" in parts:
+        if "network" in parts and work:
             rate = work / parts["network"]["wall"]
             cells += [f"{work:.0f}", f"{rate:.0f}", f"{rate / best['torch fp32']:.0%}", f"{rate / fastest:.0%}"]
         else:

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any
 
 
 class Stopwatch:
@@ -47,16 +45,6 @@ class Stopwatch:
                 self.calls[name] = self.calls.get(name, 0) + 1
                 if not self._at_it[name]:
                     self.wall[name] = self.wall.get(name, 0.0) + ended - self._since[name]
-
-    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, whose calls are added to `name`."""
-
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.time(name):
-                return function(*args, **kwargs)
-
-        return timed
 
     def parts(self) -> dict[str, dict[str, float]]:
         """What a JSON says of it."""

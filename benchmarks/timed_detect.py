@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -39,27 +40,30 @@ class Profile:
         self.watch = Stopwatch(_finish_gpu if parts else None)
         self.shapes: Counter[Shape] = Counter()
         self.detector: Any = None
+        self._inside = threading.local()
 
     def install(self) -> None:
         """Replaces what is timed; before the modules are imported that use it by its own name."""
-        checkpoint.load = self._loading(checkpoint.load)
+        checkpoint.load = self._loading(checkpoint.load, torchs_own=True)
         if find_spec("mitosight.runtime") is not None:
             runtime = import_module("mitosight.runtime")
-            runtime.open_runtime = self._loading(runtime.open_runtime)  # type: ignore[attr-defined]
+            for name in ("load", "open_runtime"):
+                if hasattr(runtime, name):
+                    setattr(runtime, name, self._loading(getattr(runtime, name)))
         if self.parts:
-            Slide.read = self.watch.around("read", Slide.read)  # type: ignore[method-assign]
-            detections.write = self.watch.around("write", detections.write)
+            Slide.read = self._timed("read", Slide.read)  # type: ignore[method-assign]
+            detections.write = self._timed("write", detections.write)
 
-    def _loading(self, load: Callable[..., Any]) -> Callable[..., Any]:
+    def _loading(self, load: Callable[..., Any], torchs_own: bool = False) -> Callable[..., Any]:
         """`load`, timed, and the detector that it returns watched."""
+        timed = self._timed("load", load)
 
         @wraps(load)
         def loading(*args: Any, **kwargs: Any) -> Any:
-            with self.watch.time("load"):
-                detector = load(*args, **kwargs)
+            detector = timed(*args, **kwargs)
             if self.parts:
-                if self.detector is None:  # the first is torch's own: what arithmetic is counted on
-                    self.detector = copy.deepcopy(detector).to("meta")
+                if torchs_own and self.detector is None:
+                    self.detector = copy.deepcopy(detector).to("meta")  # what arithmetic is counted on
                 self._follow(detector)
             return detector
 
@@ -71,17 +75,28 @@ class Profile:
             owner = detector if name in vars(detector) else type(detector)
             function = getattr(owner, name)
             if not hasattr(function, "timed"):
-                timed = self.watch.around(name, self._noted(function) if name == "network" else function)
+                timed = self._timed(name, function)
                 timed.timed = True  # type: ignore[attr-defined]
                 setattr(owner, name, timed)
 
-    def _noted(self, network: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(network)
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            self.shapes[tuple((args[-1] if args else kwargs["images"]).shape)] += 1
-            return network(*args, **kwargs)
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, timed; but not within itself, nor while a model is loaded and checked."""
 
-        return noted
+        @wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            inside = self._inside.__dict__.setdefault("names", set())
+            if name in inside or "load" in inside:
+                return function(*args, **kwargs)
+            if name == "network":
+                self.shapes[tuple((args[-1] if args else kwargs["images"]).shape)] += 1
+            inside.add(name)
+            try:
+                with self.watch.time(name):
+                    return function(*args, **kwargs)
+            finally:
+                inside.remove(name)
+
+        return timed
 
     def gflop(self) -> float | None:
         """Of the network in this run, as the model stands in torch; None without a profile."""
@@ -89,7 +104,7 @@ class Profile:
 
         if self.detector is None:
             return None
-        self.parts, total = False, 0.0
+        total = 0.0
         for shape, times in dict(self.shapes).items():
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
                 self.detector.eval().network(torch.empty(shape, device="meta"))
