@@ -12,7 +12,7 @@ from mitosight.candidates.slides import reached
 from mitosight.errors import InputError, UsageError
 
 PINK, PURPLE, DARK = (235, 190, 215), (140, 110, 175), (60, 40, 110)
-FINDERS: list[Finder] = [BlueRatio(), BlueRatio(formula="plain"), Haematoxylin(), Haematoxylin(separation="sparse")]
+FINDERS: list[Finder] = [BlueRatio(), BlueRatio(formula="chang"), Haematoxylin(), Haematoxylin(separation="sparse")]
 every_finder = pytest.mark.parametrize("finder", FINDERS, ids=repr)
 
 
@@ -38,7 +38,7 @@ def test_ratios(colour: tuple[int, int, int], plain: float, chang: float) -> Non
 def test_threshold_of_the_blue_ratio() -> None:
     """Four px of ratio 1/2 and one of 3/2: mean 0.7, variance (4 * 0.04 + 0.64) / 5 = 0.16."""
     image = np.array([[(100, 100, 100)] * 4 + [(50, 50, 150)]], dtype=np.uint8)
-    assert BlueRatio(formula="plain").statistics([image]) == Statistics(pytest.approx(0.7 + 3 * 0.4), 5)
+    assert BlueRatio().statistics([image]) == Statistics(pytest.approx(0.7 + 3 * 0.4), 5)
 
 
 @every_finder

@@ -15,7 +15,7 @@ from mitosight.phantom import SCANNERS
 from mitosight.slide import Slide, write_tiff
 
 Command = Callable[..., tuple[int, str, str]]
-FINDERS: list[Finder] = [BlueRatio(), BlueRatio(formula="plain"), Haematoxylin(), Haematoxylin(separation="sparse")]
+FINDERS: list[Finder] = [BlueRatio(), BlueRatio(formula="chang"), Haematoxylin(), Haematoxylin(separation="sparse")]
 every_finder = pytest.mark.parametrize("finder", FINDERS, ids=repr)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mitosight.batch import Batch
-from mitosight.engine import fit
+from mitosight.engine import agreed, fit
 from mitosight.errors import InputError
 from mitosight.log import RunLog
 from mitosight.optimisation import Optimisation, learning_rate
@@ -149,7 +149,7 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_engine import Brightness, Noise, Optimisation, RunLog, fit
-from mitosight.engine import leave, process
+from mitosight.engine import agreed, leave, process
 
 rank, processes = process()
 assert processes == 2
@@ -166,7 +166,9 @@ class Watched(Noise):
 log = RunLog(folder)
 fit(module, Watched(), Optimisation(epochs=2, steps_per_epoch=3, lr=1e-2), log)
 log.close()
-torch.save([drawn, [p.detach() for p in module.parameters()]], folder / "result.pt")
+calls = []
+first = agreed(lambda: calls.append(rank) or rank + 5, torch.device("cpu"))
+torch.save([drawn, list(module.state_dict().values()), first, calls], folder / "result.pt")
 leave()
 """
 
@@ -179,11 +181,19 @@ def test_two_processes_share_the_batches_and_agree(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1"}
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
-    (first, weights), (second, same) = (torch.load(tmp_path / r / "result.pt", weights_only=True) for r in "01")
-    assert sorted(first + second) == list(range(12))
-    start = [p.detach() for p in Brightness().parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))
+    told, other = (torch.load(tmp_path / rank / "result.pt", weights_only=True) for rank in "01")
+    assert sorted(told[0] + other[0]) == list(range(12))
+    start = list(Brightness().state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(told[1], other[1], strict=True))  # statistics of the norm too
+    assert not all(torch.equal(a, b) for a, b in zip(told[1], start, strict=True))
+    assert (told[2], other[2]) == (5, 5) and (told[3], other[3]) == (
+        [0],
+        [],
+    )  # what the first says; the other is silent
+
+
+def test_alone_a_process_agrees_with_itself() -> None:
+    assert agreed(lambda: 7, torch.device("cpu")) == 7
 
 
 def test_warm_up_by_hand() -> None:

@@ -177,8 +177,8 @@ def test_the_finder_is_chosen_by_arguments() -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"finder_settings": {"formel": "plain"}}, "no setting 'formel'; it has formula, deviations, least_px"),
-        ({"finder_settings": {"formula": "blue"}}, "finder_settings: formula = 'blue'; accepted: 'chang' or 'plain'"),
+        ({"finder_settings": {"formel": "plain"}}, "no setting 'formel'; there are formula, deviations, least_px"),
+        ({"finder_settings": {"formula": "blue"}}, "blue-ratio: formula is 'blue'; accepted: 'chang' or 'plain'"),
         ({"positive_px": 30}, "negative_px = 25.0; expected 30.0 (positive_px) or more"),
         ({"patch_px": 512}, "patch_px = 512; expected at most 256 (tile_px)"),
     ],

@@ -44,10 +44,9 @@ ALLOWED: dict[str, set[str]] = {
     "validation": {*PLAIN, "checkpoint", "dataset", "evaluation", "inference", "methods", "recipe", "slide"},
     "material": {"dataset", "errors", "methods", "recipe", "regions"},
     "pool": {"errors", "outputs", "regions"},
-    "patches": {"augment", "batch", "dataset", "errors", "pool", "regions", "slide"},
+    "patches": {"augment", "batch", "candidates", "dataset", "errors", "pool", "regions", "slide"},
     "workshop": {
         "augment",
-        "candidates",
         "dataset",
         "engine",
         "errors",
@@ -56,7 +55,6 @@ ALLOWED: dict[str, set[str]] = {
         "outputs",
         "patches",
         "pool",
-        "slide",
     },
     "training": {
         *PLAIN,
@@ -113,7 +111,7 @@ ALLOWED: dict[str, set[str]] = {
         "training",
         "workshop",
     },
-    "probe": {"dataset", "errors", "methods", "regions"},
+    "probe": {"dataset", "errors", "methods", "patches", "pool", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {*PLAIN, "checkpoint", "inference", "methods", "pipeline", "slide", "tissue"},
     "adaptation": {

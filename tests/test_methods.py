@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def tiles(labelled: tuple[bool, bool] = (True, True)) -> Batch:
     ys, xs = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
     for image, figures in zip(images, points, strict=True):
         for x, y, _ in figures:
-            image[:, (xs - x) ** 2 + (ys - y) ** 2 < 100] = 0.2
+            image[:, (xs - x) ** 2 + (ys - y) ** 2 < 100] = torch.tensor([[0.2], [0.15], [0.35]])
     return Batch(images, points, [torch.zeros(0, 3)] * 2, torch.tensor([0, 1]), torch.tensor(labelled))
 
 
@@ -92,6 +93,9 @@ class Shop:
 
     def fit(self, *settings: object) -> None:
         pass
+
+    def agreed(self, made: Callable[[], Any]) -> Any:
+        return made()
 
     def candidates(self, part: str, finder: object) -> Pool:
         near, far = np.zeros(8, np.float32), np.repeat(np.array([0, np.inf], np.float32), 4)
@@ -199,6 +203,16 @@ def test_same_seed_same_weights_and_nothing_shared(method: str) -> None:
     for name, value in first.state_dict().items():
         assert torch.equal(value, same.state_dict()[name]), name
     assert any(not torch.equal(v, other.state_dict()[n]) for n, v in first.state_dict().items())
+
+
+@METHOD
+def test_features_are_a_vector_for_each_image(method: str) -> None:
+    detector = make(method).eval()
+    images = lesson(detector).images
+    with torch.inference_mode():
+        features = detector.features(images)
+    assert features.ndim == 2 and len(features) == len(images)
+    assert not torch.equal(features[0], features[1])
 
 
 @METHOD

@@ -1,5 +1,6 @@
 """The pool of candidates and the patches around them."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from mitosight import pool
+from mitosight.candidates import BlueRatio, Haematoxylin
 from mitosight.errors import InputError
 from mitosight.patches import PatchSource
 from mitosight.pool import NEGATIVE, NEITHER, POSITIVE, Pool
@@ -38,8 +40,8 @@ def test_labels_by_hand() -> None:
 
 def test_a_pool_comes_back_from_its_file(tmp_path: Path) -> None:
     both = pool.joined([pool.of_region(0, A, np.array([[1.5, 2.5], [3, 4]]), 1.0, True)] * 2)
-    both.write(tmp_path / "train.safetensors", [A])
-    again = pool.read(tmp_path / "train.safetensors")
+    both.write(tmp_path / "train.safetensors", [A], {"finder": "f"})
+    again = pool.read(tmp_path / "train.safetensors", [A], {"finder": "f"})
     for name in ("region", "xy", "figure_px", "hard_px", "labelled"):
         assert np.array_equal(getattr(again, name), getattr(both, name))
         assert getattr(again, name).dtype == getattr(both, name).dtype
@@ -55,7 +57,21 @@ def test_a_million_candidates_take_21_mb() -> None:
 def test_no_pool(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"x\.safetensors: is no pool of candidates"):
-        pool.read(tmp_path / "x.safetensors")
+        pool.read(tmp_path / "x.safetensors", [A], {})
+
+
+def test_a_pool_of_another_finder_or_of_other_regions_is_refused(tmp_path: Path) -> None:
+    file, finder = tmp_path / "train.safetensors", Haematoxylin()
+    found_by = {"finder": finder.name, **asdict(finder)}
+    pool.of_region(0, A, np.array([[1.5, 2.5]]), 1.0, True).write(file, [A], found_by)
+    assert len(pool.read(file, [A], found_by)) == 1
+    told = r"train\.safetensors: holds candidates that were found otherwise \(share 0\.4, here 0\.5\); remove it"
+    with pytest.raises(InputError, match=told):
+        pool.read(file, [A], {**found_by, "share": 0.5})
+    with pytest.raises(InputError, match="finder haematoxylin, here blue-ratio"):
+        pool.read(file, [A], {"finder": "blue-ratio", **asdict(BlueRatio())})
+    with pytest.raises(InputError, match="candidates of other regions; remove it"):
+        pool.read(file, [A, B], found_by)
 
 
 @pytest.fixture

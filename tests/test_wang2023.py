@@ -1,6 +1,9 @@
 """MitDet as a whole: what it is made of, its stages on drawn nuclei, its ablations, detection by patches."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +155,56 @@ def test_a_resumed_training_equals_an_unbroken_one(
     assert calls == [0, 1, 1]
     again = load_file(resumed)
     assert all(torch.equal(value, again[name]) for name, value in load_file(unbroken).items())
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_wang2023 import SHORT, SMALL
+from mitosight.engine import leave, process
+from mitosight.material import gather
+from mitosight.methods import create
+from mitosight.methods.parts.patchnet import PatchClassifier
+from mitosight.recipe import Recipe, Training
+from mitosight.regions import load
+from mitosight.training import lend
+
+rank, processes = process()
+told, rng = PatchClassifier._told, np.random.default_rng(rank)
+
+def shaken(*arguments):
+    for part in told(*arguments):
+        yield part + rng.normal(0, 1, part.shape).astype(np.float32)
+
+PatchClassifier._told = shaken
+folder, out = load(Path(sys.argv[2])), Path(sys.argv[3])
+recipe = Recipe("wang2023", {**SMALL, "unsa": False}, Training(), SHORT)
+torch.manual_seed(0)
+material = gather(recipe, folder)
+detector = create("wang2023", material.scanners, recipe.detector)
+workshop = lend(recipe, folder.images, material, detector, out, torch.device("cpu"), lambda: None)
+detector.prepare(workshop)
+torch.save([processes, detector.chosen.tolist(), detector.label.tolist(), detector.classifier.state_dict()],
+           out / f"{rank}.pt")
+leave()
+"""
+
+
+def test_processes_learn_from_the_same_samples(folder: Path, tmp_path: Path) -> None:
+    """Features and probabilities have an error of their own in each process, as if they were of other devices."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    arguments = [str(Path(__file__).parent), str(folder), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first[0] == 2 and first[1:3] == second[1:3] and len(first[1]) == len(first[2]) > 12
+    assert all(torch.equal(value, second[3][name]) for name, value in first[3].items())
 
 
 @pytest.mark.parametrize("terms", [{"centre_weight": 1e-3}, {"form": "code"}], ids=["paper", "code"])

@@ -61,7 +61,7 @@ def pictures(figure: Figure) -> None:
     rgb, xy, patches = region()
     codes = (rgb[..., 0].astype(int) + rgb[..., 1]) * 256 + rgb[..., 2]
     titles = ("region", "blue ratio; candidates above\nmean + 3 standard deviations")
-    for k, picture in enumerate((rgb, np.minimum(ratios("chang")[codes], 160))):
+    for k, picture in enumerate((rgb, np.minimum(ratios("plain")[codes], 1.0))):
         axes = figure.add_axes((0.012 + 0.148 * k, 0.645, 0.138, 0.245))
         axes.imshow(picture, cmap="magma")
         axes.set_title(titles[k], fontsize=8.5)

@@ -29,7 +29,7 @@ def save(folder: Path, detector: Detector, method: str, arguments: dict[str, Any
         "format": modelfile.FORMAT,
         "mitosight": __version__,
         "method": method,
-        "arguments": {**defaults(method), **arguments},
+        "arguments": {**defaults(method), **arguments, **detector.settled()},
         "scanners": list(detector.scanners),
         "threshold": detector.threshold,
         "provenance": provenance,

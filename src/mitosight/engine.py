@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from mitosight.log import RunLog
 from mitosight.optimisation import Optimisation, learning_rate, optimiser_for
 from mitosight.state import load_state, save_state
 
+Made = TypeVar("Made")
 STATE = "state.safetensors"
 VALIDATION = timedelta(hours=6)  # the first process validates while the others wait for it
 
@@ -57,8 +58,8 @@ def fit(
 
     Batch number of step s is `s * processes + rank`, and every random number of a step derives from `seed` and s, so
     that a resumed training ends with the weights of an unbroken one. Under `torchrun` gradients are averaged over
-    the processes. `after_epoch(epoch)` runs on every process after each epoch, before the state is saved; what it
-    returns is logged.
+    the processes, and all end with the same weights and buffers. `after_epoch(epoch)` runs on every process after
+    each epoch, before the state is saved; what it returns is logged.
 
     Returns the seconds of training, those of earlier sessions that it goes on from included.
 
@@ -91,7 +92,24 @@ def fit(
                 log.epoch(epoch + 1, facts)
                 save_state(state, module, optimiser, step, time.monotonic() - started)
     log.finish()
+    if processes > 1:
+        for buffer in module.buffers():  # each process has seen other batches, and the first one's file counts
+            torch.distributed.broadcast(buffer, 0)
     return time.monotonic() - started
+
+
+def agreed(made: Callable[[], Made], device: torch.device) -> Made:
+    """What `made` gives in the first process, in every process; the others do not call it and wait.
+
+    Args:
+        device: of this process, for the message between them.
+    """
+    rank, processes = process()
+    if processes == 1:
+        return made()
+    message = [made() if rank == 0 else None]
+    torch.distributed.broadcast_object_list(message, 0, device=device)
+    return message[0]  # type: ignore[return-value]
 
 
 def process() -> tuple[int, int]:

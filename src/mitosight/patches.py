@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mitosight import pool
 from mitosight.augment import Augment
 from mitosight.batch import Batch
+from mitosight.candidates import find_in_slide
 from mitosight.dataset import COLUMNS, OpenSlides, working_mpp
 from mitosight.errors import InputError
 from mitosight.pool import Pool
@@ -22,6 +24,24 @@ from mitosight.regions import Region
 from mitosight.slide import Slide
 
 Order = Literal["stored", "shuffled", "balanced"]
+
+
+def candidates_of(
+    index: int, region: Region, images: Path, finder: Any, labelled: bool, mpp: float = 0.25, tolerance: float = 0.1
+) -> Pool:
+    """The candidates that `finder` finds in a region, as a pool; `mpp` and `tolerance` as of `working_mpp`.
+
+    Args:
+        index: of the region in the pool.
+        labelled: whether its annotations count.
+
+    Raises:
+        InputError: its image cannot be read.
+    """
+    with Slide(images / region.file_name, table_mpp=region.mpp) as slide:
+        read_mpp = working_mpp(slide.mpp, mpp, tolerance)
+        xy = find_in_slide(slide, finder, read_mpp).xy
+        return pool.of_region(index, region, xy, slide.mpp / read_mpp, labelled)
 
 
 @dataclass

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from scipy.spatial import cKDTree
 
 from mitosight.errors import InputError
@@ -18,6 +19,7 @@ from mitosight.outputs import whole
 from mitosight.regions import Region
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
+AGAIN = "remove it to have it made again"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.region)
 
+    def __getitem__(self, index: NDArray[np.intp]) -> Pool:
+        return Pool(*(getattr(self, f.name)[index] for f in fields(self)))
+
     def labels(self, positive_px: float, negative_px: float) -> NDArray[np.int64]:
         """(n,) POSITIVE with a figure within `positive_px`, NEGATIVE with none within `negative_px`, else NEITHER.
 
@@ -54,25 +59,36 @@ class Pool:
         label[~self.labelled] = NEITHER
         return label
 
-    def write(self, path: Path, regions: Sequence[Region]) -> None:
-        """Writes a safetensors file; its header names the regions."""
+    def write(self, path: Path, regions: Sequence[Region], found_by: Mapping[str, Any]) -> None:
+        """Writes a safetensors file; its header names the regions, and the settings that it was `found_by`."""
         arrays = {f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
-        header = {"regions": json.dumps([r.file_name for r in regions])}
+        header = {"regions": json.dumps([r.file_name for r in regions]), "found_by": json.dumps(found_by)}
         with whole(path) as temporary:
             temporary.write_bytes(save(arrays, metadata=header))
 
 
-def read(path: Path) -> Pool:
-    """The pool in a file.
+def read(path: Path, regions: Sequence[Region], found_by: Mapping[str, Any]) -> Pool:
+    """The pool in a file, of these regions and found by these settings.
 
     Raises:
-        InputError: it is damaged or holds something else.
+        InputError: it is damaged or holds something else, or was found in other regions or by other settings.
     """
     try:
-        return Pool(**load_file(path))
-    except (SafetensorError, OSError, TypeError) as error:
+        with safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            found = Pool(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        there = json.loads(header.get("regions", "[]"))
+        earlier = json.loads(header.get("found_by", "{}"))
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         told = str(error).splitlines()[0]
-        raise InputError(path, f"is no pool of candidates ({told})", "remove it to have it made again") from None
+        raise InputError(path, f"is no pool of candidates ({told})", AGAIN) from None
+    wanted = json.loads(json.dumps(found_by))
+    if differing := [key for key in {**wanted, **earlier} if earlier.get(key) != wanted.get(key)]:
+        told = ", ".join(f"{key} {earlier.get(key)}, here {wanted.get(key)}" for key in differing)
+        raise InputError(path, f"holds candidates that were found otherwise ({told})", AGAIN)
+    if there != [r.file_name for r in regions]:
+        raise InputError(path, "holds candidates of other regions", AGAIN)
+    return found
 
 
 def of_region(index: int, region: Region, xy: NDArray[np.floating], scale: float, labelled: bool) -> Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,15 +20,14 @@ from torch import nn
 
 from mitosight import pool
 from mitosight.augment import Augment
-from mitosight.dataset import TileSource, working_mpp
-from mitosight.engine import fit, process
+from mitosight.dataset import TileSource
+from mitosight.engine import agreed, fit, process
 from mitosight.errors import InputError
 from mitosight.log import RunLog
 from mitosight.optimisation import Optimisation
 from mitosight.outputs import whole
-from mitosight.patches import PatchSource
+from mitosight.patches import PatchSource, candidates_of
 from mitosight.pool import Pool
-from mitosight.slide import Slide
 
 Part = Literal["train", "val"]
 Item = TypeVar("Item")
@@ -65,23 +64,26 @@ class Workshop:
         """The candidates that `finder` finds in the regions of a part; made once, kept in `OUT/candidates`.
 
         Raises:
-            InputError: an image cannot be read, or the file that is there is none.
+            InputError: an image cannot be read, or the file that is there is none, or of another finder.
         """
-        from mitosight.candidates import find_in_slide
+        return self.agreed(lambda: self._candidates(part, finder))
 
+    def _candidates(self, part: Part, finder: Any) -> Pool:
         source, file = self._of(part), self.out / "candidates" / f"{part}.safetensors"
+        found_by = {"finder": finder.name, **asdict(finder), "mpp": source.mpp, "mpp_tolerance": source.mpp_tolerance}
         if file.is_file():
-            return pool.read(file)
+            return pool.read(file, source.regions, found_by)
         self.begin()
-        found = []
-        for k, region in enumerate(_shown(source.regions, f"candidates of {part}")):
-            with Slide(source.images / region.file_name, table_mpp=region.mpp) as slide:
-                mpp = working_mpp(slide.mpp, source.mpp, source.mpp_tolerance)
-                xy = find_in_slide(slide, finder, mpp).xy
-            found.append(pool.of_region(k, region, xy, slide.mpp / mpp, source.is_labelled(region)))
-        if process()[0] == 0:
-            pool.joined(found).write(file, source.regions)
-        return pool.joined(found)
+        found = pool.joined(
+            [
+                candidates_of(
+                    k, region, source.images, finder, source.is_labelled(region), source.mpp, source.mpp_tolerance
+                )
+                for k, region in enumerate(_shown(source.regions, f"candidates of {part}"))
+            ]
+        )
+        found.write(file, source.regions, found_by)
+        return found
 
     def patches(
         self,
@@ -112,6 +114,10 @@ class Workshop:
             mpp_tolerance=source.mpp_tolerance,
             **settings,
         )
+
+    def agreed(self, made: Callable[[], Item]) -> Item:
+        """What `made` gives in the first of several processes, in all of them; see `engine.agreed`."""
+        return agreed(made, self.device)
 
     def _of(self, part: Part) -> TileSource:
         return self.source if part == "train" else self.seen

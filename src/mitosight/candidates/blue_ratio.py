@@ -22,15 +22,17 @@ class BlueRatio(Finder):
     """Regions whose blue ratio exceeds mean + `deviations` standard deviations of the image (Kondo 2021).
 
     Attributes:
-        formula: "chang", 100 B / (1 + R + G) x 256 / (1 + B + R + G), is that of Chang et al. 2012, whom Kondo cites;
-            its second factor also rewards darkness. "plain", B / (R + G), is what Kondo writes out.
+        formula: "plain", B / (R + G), the default, is what Kondo says in words, "the ratio of the blue channel and the
+            sum of the other two channels", and that leaves nothing open. "chang", 100 B / (1 + R + G) x 256 / (1 + B +
+            R + G), is that of Chang et al. 2012, whom Kondo cites for it; its second factor also rewards darkness, so
+            that a few near-black px raise the threshold and figures are missed (docs/candidates.md).
         deviations: standard deviations above the mean.
         least_px: smaller regions are dropped.
         most_side_px: regions that are wider or higher are dropped.
     """
 
     name: ClassVar[str] = "blue-ratio"
-    formula: Formula = "chang"
+    formula: Formula = "plain"
     deviations: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3.0
     least_px: Annotated[int, Field(ge=1)] = 2
     most_side_px: Annotated[int, Field(ge=1)] = 50

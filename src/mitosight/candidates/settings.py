@@ -33,7 +33,8 @@ def finder_named(name: str, settings: Mapping[str, Any] | None = None) -> Finder
         made: Finder = TypeAdapter(kind).validate_python(given)
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise UsageError(None, f"{name}: {wrong['loc'][0]} is {wrong['input']!r}", str(wrong["msg"])) from None
+        told = "accepted: " + wrong["msg"].removeprefix("Input should be ")
+        raise UsageError(None, f"{name}: {wrong['loc'][0]} is {wrong['input']!r}", told) from None
     return made
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 Part = Literal["train", "val"]
+Made = TypeVar("Made")
 
 
 class Source(Protocol):
@@ -68,6 +69,8 @@ class Workshop(Protocol):
 
     def tiles(self, tile_px: int, tiles_per_scanner: int, augment: Any = None) -> Any: ...
 
+    def agreed(self, made: Callable[[], Made]) -> Made: ...
+
     def fit(
         self, name: str, learner: nn.Module, source: Any, optimisation: Optimisation, facts: dict[str, Any]
     ) -> Path: ...
@@ -85,6 +88,7 @@ class Detector(nn.Module):
             learns before its training ("preparation"), or also the network itself ("training"); only then are they
             among its training tiles.
         least_tile_px: side of the smallest tile that it can be trained on.
+        grid_px: where the tiles of a slide begin, and where they are cut to what each owns, is a multiple of it.
         overlap_px: of the tiles of a slide; 64, by which a figure of 50 px is whole in at least one.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
@@ -98,6 +102,7 @@ class Detector(nn.Module):
     title: ClassVar[str]
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "never"
     least_tile_px: int = 32
+    grid_px: int = 1
     overlap_px: int = 64
 
     def __init__(
@@ -130,10 +135,15 @@ class Detector(nn.Module):
         """
         return given
 
+    def settled(self) -> dict[str, Any]:
+        """Arguments in full that leave defaults to something else; a model file keeps them so."""
+        return {}
+
     def prepare(self, workshop: Workshop) -> list[str]:
         """Runs before training: first weights, statistics of tiles, trainings of its own; returns lines for the log.
 
-        A training that is resumed prepares again; what `workshop.fit` has finished is not trained twice.
+        A training that is resumed prepares again; what `workshop.fit` has finished is not trained twice. It runs in
+        each of several processes: what hangs on rounding is chosen by one of them for all (`workshop.agreed`).
         """
         return []
 
@@ -147,6 +157,10 @@ class Detector(nn.Module):
 
     def network(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) RGB in [0, 1] to raw maps: all that a runtime other than torch has to compute."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] to (N, C): what is left of a tile, or patch, before it is judged."""
         raise NotImplementedError
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:

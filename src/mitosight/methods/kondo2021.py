@@ -11,8 +11,7 @@ from torch.nn import functional
 from mitosight.augment import Turns
 from mitosight.batch import Batch
 from mitosight.detections import Detections
-from mitosight.errors import UsageError
-from mitosight.methods.detector import Amount, Count, Part, Size, Source, Workshop
+from mitosight.methods.detector import Amount, Count, Part, Source, Workshop
 from mitosight.methods.parts.candidates import CandidateDetector
 from mitosight.methods.parts.domain import ganin_ramp, reverse_gradient
 from mitosight.methods.parts.trunk import Trunk, known_statistics, normalise
@@ -33,8 +32,8 @@ class Kondo2021(CandidateDetector):
     step (in the recipe). The paper puts 80 % of each scanner's images into training and 20 % into validation: that is
     the data folder's `split.json`.
     Where it is silent, each an argument:
-        finder, finder_settings: Chang's blue ratio, which the paper cites; it writes out the plain one
-            (`finder_settings = {formula = "plain"}`).
+        finder, finder_settings: the plain blue ratio, which the paper says in words; Chang's formula, which it cites,
+            by `finder_settings = {formula = "chang"}`. Argued at `candidates.BlueRatio`.
         positive_px, negative_px: a candidate is a mitosis with a figure within 25 px on both axes, that is, inside its
             50 px box; another where none is within `negative_px`. Between the two, if they differ, it is left out.
         widths: of the two hidden layers of a branch, 256 and 128, with ReLU.
@@ -59,8 +58,6 @@ class Kondo2021(CandidateDetector):
         weights: str = "imagenet",
         normalise: Literal["imagenet", "midog", "none"] = "imagenet",
         widths: tuple[Count, Count] = (256, 128),
-        positive_px: Size = 25.0,
-        negative_px: Size = 25.0,
         sampling: Literal["shuffled", "balanced"] = "shuffled",
         patches_per_batch: Count = 128,
         augment: bool = False,
@@ -70,10 +67,7 @@ class Kondo2021(CandidateDetector):
         **candidates: Any,
     ) -> None:
         super().__init__(**candidates)
-        if negative_px < positive_px:
-            raise UsageError(None, f"negative_px = {negative_px}", f"expected {positive_px} (positive_px) or more")
         self.weights, self.sampling, self.patches_per_batch = weights, sampling, patches_per_batch
-        self.positive_px, self.negative_px = positive_px, negative_px
         self.scanner_weight, self.reversal, self.reversal_weight = scanner_weight, reversal, reversal_weight
         self.augmentation = Turns(flips=True) if augment else None
         self.trunk = Trunk(depth)
@@ -88,7 +82,7 @@ class Kondo2021(CandidateDetector):
     def prepare(self, workshop: Workshop) -> list[str]:
         """Loads first weights and finds the candidates of the training regions."""
         log = [self.trunk.initialise(self.weights)[1]]
-        label = workshop.candidates("train", self.finder).labels(self.positive_px, self.negative_px)
+        label = self.labels(workshop.candidates("train", self.finder))
         figures = int((label == 1).sum())
         log.append(f"{self.finder.name}: {len(label)} candidates in the training regions, {figures} of them mitoses")
         if figures < FEW:
@@ -98,7 +92,7 @@ class Kondo2021(CandidateDetector):
     def batches(self, workshop: Workshop, part: Part) -> Source:
         """Patches around the candidates of all regions, with their classes."""
         pool = workshop.candidates(part, self.finder)
-        label = pool.labels(self.positive_px, self.negative_px)
+        label = self.labels(pool)
         chosen = np.flatnonzero(label >= 0)
         source: Source = workshop.patches(
             part,

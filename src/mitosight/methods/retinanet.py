@@ -93,13 +93,8 @@ class RetinaNet(Detector):
         style_codes: Codes = "dirichlet",
         style_alpha: Size = 1.0,
     ) -> None:
-        super().__init__(
-            scanners=scanners,
-            mpp=mpp,
-            mpp_tolerance=mpp_tolerance,
-            tile_px=tile_px,
-            augmentation=Augmentation() if augment else None,
-        )
+        shaken = Augmentation() if augment else None
+        super().__init__(scanners=scanners, mpp=mpp, mpp_tolerance=mpp_tolerance, tile_px=tile_px, augmentation=shaken)
         unknown = set(levels) - set(STRIDES)
         if unknown or not levels:
             raise UsageError(None, f"levels = {list(levels)}", f"pyramid levels are {list(STRIDES)}")
@@ -168,6 +163,10 @@ class RetinaNet(Detector):
             images = self.restyling(images)
         features: list[Tensor] = self.trunk(normalise(images, self.mean, self.std))
         return features
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to (N, C): the mean of C5 over the tile."""
+        return self.encode(images)[-1].mean(dim=(2, 3))
 
     def network(self, images: Tensor) -> tuple[Tensor, ...]:
         """Class map and box map of each level, finest first: (N, A, h, w) and (N, 4 A, h, w)."""

@@ -6,30 +6,24 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from mitosight.augment import Turns
 from mitosight.batch import Batch
 from mitosight.detections import Detections
-from mitosight.errors import UsageError
 from mitosight.methods.detector import Amount, Count, Part, Share, Size, Source, Workshop
-from mitosight.methods.parts.cam import Small, figure_points
+from mitosight.methods.parts.cam import Small, figures
 from mitosight.methods.parts.candidates import CandidateDetector, FinderName
-from mitosight.methods.parts.dgsb import FeaturesOf, cluster_of_each, first_sample, second_sample
+from mitosight.methods.parts.dgsb import cluster_of_each, first_sample, second_sample, without_share
 from mitosight.methods.parts.efdmix import EFDMix, Partner
-from mitosight.methods.parts.incdp import MITOSIS, Form, Objective, Omega, child_classes, child_weights, objective
+from mitosight.methods.parts.incdp import MITOSIS, PLAIN, Form, Objective, Omega, child_classes, objective
 from mitosight.methods.parts.patchnet import Activation, PatchClassifier
 from mitosight.methods.parts.resnet38 import backbone
-from mitosight.methods.parts.restain import NAME, Restain, ReStainer
+from mitosight.methods.parts.restain import Restain, learned
 from mitosight.methods.parts.stages import stage
+from mitosight.methods.parts.training_patches import Index, Labels, TrainingPatches
 from mitosight.optimisation import Schedule
 from mitosight.stain_augment import PatchAugmentation
-
-Index = NDArray[np.intp]
-Labels = NDArray[np.int64]
-PLAIN = Objective(entropy=1.0, focal=0.0, centre=0.0)  # of a classifier that has two classes and no more
 
 
 class Wang2023(CandidateDetector):
@@ -51,6 +45,7 @@ class Wang2023(CandidateDetector):
     Choices, each an argument; those of the parts are argued there:
         positive_px, negative_px: a candidate is positive with a figure within 30 px in both axes, negative with none
             within 80, else not used (reference code).
+        negative_share: of the negatives, drawn at random, that is looked at: all (a tenth in the code).
         clusters: 10, as in the paper (6 in the code). per_cluster: 0 for as many as there are positives (code).
         difficult_among: whether the second sampler looks at "all" negatives (code) or those of the first sampler
             ("sampled"). The paper can be read both ways; its own training samples a classifier mostly knows by heart.
@@ -80,6 +75,7 @@ class Wang2023(CandidateDetector):
         patches_per_batch: Count = 150,
         positive_px: Amount = 30.0,
         negative_px: Amount = 80.0,
+        negative_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
         augment: bool = True,
         hed_jitter: Amount = 0.05,
         network: str = "resnet38",
@@ -131,10 +127,9 @@ class Wang2023(CandidateDetector):
         small_peak: Small = "keep",
         **candidates: Any,
     ) -> None:
-        super().__init__(tile_px=tile_px, finder=finder, patch_px=patch_px, **candidates)
-        if negative_px < positive_px:
-            raise UsageError(None, f"negative_px = {negative_px}", f"expected {positive_px} (positive_px) or more")
-        self.positive_px, self.negative_px, self.patches_per_batch = positive_px, negative_px, patches_per_batch
+        super().__init__(tile_px=tile_px, finder=finder, patch_px=patch_px, positive_px=positive_px,
+                         negative_px=negative_px, **candidates)  # fmt: skip
+        self.patches_per_batch, self.negative_share = patches_per_batch, negative_share
         self.augmentation = PatchAugmentation(hed=hed_jitter) if augment else None
         self.dgsb, self.clusters, self.cluster_share, self.per_cluster = dgsb, clusters, cluster_share, per_cluster
         self.epsilon, self.difficult_among = epsilon, difficult_among
@@ -173,10 +168,9 @@ class Wang2023(CandidateDetector):
             self.chosen = self.balanced(workshop, np.flatnonzero(label == 1), np.flatnonzero(label == 0), log)
         self.label = label[self.chosen]
         if self.unsa:
-            again = Restain(self.restainer(workshop), self.styles, self.restain)
-            self.classifier.restain = again
-            names = ", ".join(again.restainer.scanners[: again.styles])
-            log.append(f"{again.probability:.2f} of the patches are stained again as {names}")
+            restainer = learned(workshop, self.style, self.style_source, self.style_network, self.style_stage)
+            self.classifier.restain = Restain(restainer, self.styles, self.restain)
+            log.append(self.classifier.restain.told())
         if self.incdp:
             self.label = self.child_classes(workshop, log)
         return log
@@ -184,8 +178,8 @@ class Wang2023(CandidateDetector):
     def begin(self, workshop: Workshop) -> tuple[Labels, list[str]]:
         """The network as it starts, and the candidates; returns their classes (1, 0, -1) and lines for the log."""
         self.seed = int(torch.randint(2**31, ()))
-        self.pool = workshop.candidates("train", self.finder)
-        label = self.pool.labels(self.positive_px, self.negative_px)
+        label = self.labels(self._patches(workshop).pool)
+        label[without_share(label == 0, self.negative_share, self.seed)] = -1
         log = self.classifier.initialise(**self.start)
         self.classifier.to(workshop.device)
         log.append(f"{len(label)} candidates, {(label == 1).sum()} on figures, {(label == 0).sum()} far from any")
@@ -193,78 +187,58 @@ class Wang2023(CandidateDetector):
 
     def clusters_of(self, workshop: Workshop, negative: Index) -> Index:
         """The cluster of each of the negatives, by the features of the network as it starts."""
-        features = self._features(workshop, negative)
-        return cluster_of_each(features, len(negative), self.clusters, self.cluster_share, self.seed)
+        features = self._patches(workshop).features(self.classifier, negative)
+        how = len(negative), self.clusters, self.cluster_share, self.seed
+        return workshop.agreed(lambda: cluster_of_each(features, *how))
 
     def balanced(self, workshop: Workshop, positive: Index, negative: Index, log: list[str]) -> Index:
         """Diversity-guided sample balancing: the positives, and the negatives that are diverse and difficult."""
-        each = self.per_cluster or len(positive)
+        each, patches = self.per_cluster or len(positive), self._patches(workshop)
         cluster = self.clusters_of(workshop, negative)
         first = negative[first_sample(cluster, each, self.seed)]
         difficulty = self._classifier(1, PLAIN, None)
         difficulty.initialise(**self.start)
         positives = np.repeat([True, False], [len(positive), len(first)])
-        source = self._learning(workshop, np.concatenate([positive, first]), positives.astype(np.int64), positives)
+        source = patches.balanced(np.concatenate([positive, first]), positives.astype(np.int64), positives)
         self._fit(workshop, "difficulty", difficulty, source)
         asked = negative if self.difficult_among == "all" else first
-        probability = np.concatenate(list(difficulty.probabilities(self._patches(workshop, asked))))
+        probability = workshop.agreed(lambda: patches.probabilities(difficulty, asked))
         hard = asked[second_sample(probability, self.epsilon, least=len(positive))]
         sizes = ", ".join(str(size) for size in np.bincount(cluster, minlength=self.clusters))
         log.append(f"negatives by cluster: {sizes}; {len(first)} drawn; {len(hard)} of {len(asked)} are difficult")
         return np.sort(np.concatenate([positive, hard]))
 
-    def restainer(self, workshop: Workshop) -> ReStainer:
-        """The re-stainer in the file `style`; without one it is trained, on tiles of all scanners."""
-        if self.style:
-            return ReStainer.load(self.style)
-        source = workshop.tiles(*self.style_source, Turns(flips=True))
-        learner = ReStainer(source.scanners, **self.style_network)
-        workshop.fit(NAME, learner, source, self.style_stage, learner.facts())
-        return learner
-
     def child_classes(self, workshop: Workshop, log: list[str]) -> Labels:
         """Trains the parents; the child class of each chosen sample by the features that they learned."""
-        parent = self.label
+        parent, patches = self.label, self._patches(workshop)
         self.classifier.joint(False)
-        source = self._learning(workshop, self.chosen, parent * self.per_class, parent == 1)
+        source = patches.balanced(self.chosen, parent * self.per_class, parent == 1)
         self._fit(workshop, "parents", self.classifier, source)
-        features = self._features(workshop, self.chosen)
-        label, centres = child_classes(features, parent, self.per_class, self.seed)
-        omega = child_weights(centres, self.terms.omega)
-        self.classifier.child.place(torch.from_numpy(centres), torch.from_numpy(omega))
-        self.classifier.joint(True)
-        counts = np.bincount(label, minlength=len(omega))
-        told = ", ".join(f"{n} ({w:.2f})" for n, w in zip(counts, omega, strict=True))
-        log.append(f"samples of the child classes, and their weights: {told}")
+        features = patches.features(self.classifier, self.chosen)
+        label, centres = workshop.agreed(lambda: child_classes(features, parent, self.per_class, self.seed))
+        log.append(self.classifier.divided(label, centres))
         return label
 
     def batches(self, workshop: Workshop, part: Part) -> Source:
         """Patches around the chosen candidates, as many positives as negatives."""
+        patches = self._patches(workshop, part)
         if part == "train":
-            return self._learning(workshop, self.chosen, self.label, self.label >= self.per_class)
-        pool = workshop.candidates(part, self.finder)
-        label = pool.labels(self.positive_px, self.negative_px)
+            return patches.balanced(self.chosen, self.label, self.label >= self.per_class)
+        label = self.labels(patches.pool)
         chosen, positive = np.flatnonzero(label >= 0), label[label >= 0] == 1
-        how = {"order": "balanced", "figure": positive}
-        label = positive * self.per_class
-        source: Source = workshop.patches(part, pool, chosen, label, self.patch_px, self.patches_per_batch, **how)
-        return source
+        return patches.balanced(chosen, positive * self.per_class, positive)
+
+    def _patches(self, workshop: Workshop, part: Part = "train") -> TrainingPatches:
+        augment = self.augmentation if part == "train" else None
+        pool = workshop.candidates(part, self.finder)
+        return TrainingPatches(workshop, part, pool, self.patch_px, self.patches_per_batch, augment)
 
     def _fit(self, workshop: Workshop, name: str, learner: PatchClassifier, source: Source) -> None:
         workshop.fit(name, learner, source, stage(self.steps[name], **self.stage), {"kind": name})
 
-    def _learning(self, workshop: Workshop, chosen: Index, label: Labels, positive: NDArray[np.bool_]) -> Source:
-        how = {"order": "balanced", "augment": self.augmentation, "figure": positive}
-        source: Source = self._patches(workshop, chosen, label, **how)
-        return source
-
-    def _features(self, workshop: Workshop, chosen: Index) -> FeaturesOf:
-        return lambda some: self.classifier.features(self._patches(workshop, chosen[some]))
-
-    def _patches(self, workshop: Workshop, chosen: Index, label: Labels | None = None, **how: Any) -> Any:
-        """Training patches around candidates; each once and in their order unless `how` says otherwise."""
-        label = np.zeros(len(chosen), np.int64) if label is None else label
-        return workshop.patches("train", self.pool, chosen, label, self.patch_px, self.patches_per_batch, **how)
+    def features(self, images: Tensor) -> Tensor:
+        """Patches (N, 3, side, side) to (N, C), the mean over places that the probability is taken from."""
+        return self.classifier.pooled(images)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Equation (10) on a batch of patches, or cross-entropy without `incdp`."""
@@ -278,10 +252,4 @@ class Wang2023(CandidateDetector):
         """What `network` gives to the figure of each patch, in px of the patch; none below `score_floor`."""
         logits, levels = maps
         score = logits.float().softmax(dim=1)[:, MITOSIS].cpu().numpy()
-        found = [Detections(mpp=self.mpp)] * len(score)
-        high = np.flatnonzero(score >= self.score_floor)
-        places = figure_points(levels.float().cpu().numpy()[high], small=self.small_peak)
-        for k, place in zip(high, places, strict=True):
-            if np.isfinite(place).all():
-                found[k] = Detections(place, score[[k]], self.mpp)
-        return found
+        return figures(score, levels.float().cpu().numpy(), self.score_floor, self.small_peak, self.mpp)

@@ -11,6 +11,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from mitosight.detections import Detections
+
 THRESHOLD = 200 / 255
 LEAST_AREA_PX = 25
 TOUCHING = np.ones((3, 3), bool)  # by a corner too
@@ -54,6 +56,18 @@ def figure_points(
     without any component says nothing of the place: the middle, or NaN with "drop".
     """
     return np.array([_point(m, threshold, least_area_px, small) for m in maps], np.float64).reshape(-1, 2)
+
+
+def figures(
+    score: NDArray[np.floating], maps: NDArray[np.floating], floor: float, small: Small, mpp: float
+) -> list[Detections]:
+    """The figure of each of N patches with score (N,) and map (N, side, side): one point, or none below `floor`."""
+    found = [Detections(mpp=mpp)] * len(score)
+    high = np.flatnonzero(score >= floor)
+    for k, place in zip(high, figure_points(maps[high], small=small), strict=True):
+        if np.isfinite(place).all():
+            found[k] = Detections(place, score[[k]].astype(np.float64), mpp)
+    return found
 
 
 def _point(level: NDArray[np.floating], threshold: float, least_area_px: int, small: Small) -> tuple[float, float]:

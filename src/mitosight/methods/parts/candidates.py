@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from torch import Tensor
 
-from mitosight.candidates import FINDERS, Finder, Statistics
+from mitosight.candidates import Statistics, finder_named
 from mitosight.detections import Detections, concatenate
 from mitosight.errors import UsageError
-from mitosight.methods.detector import Count, Detector, Share
+from mitosight.methods.detector import Amount, Count, Detector, Share
 
 FinderName = Literal["blue-ratio", "haematoxylin"]
 
@@ -46,6 +46,8 @@ class CandidateDetector(Detector):
         finder: FinderName = "blue-ratio",
         finder_settings: dict[str, Any] | None = None,
         patch_px: Annotated[int, Field(ge=16, le=512)] = 64,
+        positive_px: Amount = 25.0,
+        negative_px: Amount = 25.0,
         patches_at_once: Count = 256,
         score_floor: Share = 0.05,
     ) -> None:
@@ -54,16 +56,31 @@ class CandidateDetector(Detector):
         Args:
             finder, finder_settings: name of the finder, and those of its settings that differ from its defaults.
             patch_px: side of the patches at the working mpp.
+            positive_px, negative_px: in training a candidate is positive with a figure within the first on both axes,
+                negative with none within the second, and not used between the two.
             patches_at_once: that go through the network together in detection.
             score_floor: points below are not given out.
         """
         super().__init__(scanners=scanners, mpp=mpp, mpp_tolerance=mpp_tolerance, tile_px=tile_px, augmentation=None)
         if patch_px > tile_px:
             raise UsageError(None, f"patch_px = {patch_px}", f"expected at most {tile_px} (tile_px)")
-        self.finder = make_finder(finder, finder_settings or {})
+        if negative_px < positive_px:
+            raise UsageError(None, f"negative_px = {negative_px}", f"expected {positive_px} (positive_px) or more")
+        self.finder = finder_named(finder, finder_settings)
         self.statistics: Statistics | None = None
-        self.patch_px, self.patches_at_once, self.score_floor = patch_px, patches_at_once, score_floor
+        self.patch_px, self.positive_px, self.negative_px = patch_px, positive_px, negative_px
+        self.patches_at_once, self.score_floor = patches_at_once, score_floor
+        self.grid_px = self.finder.zoom
         self.overlap_px = max(type(self).overlap_px, patch_px, self.finder.overlap_px)
+
+    def settled(self) -> dict[str, Any]:
+        """All settings of the finder, so that a model stays what it is when one of their defaults changes."""
+        return {"finder_settings": asdict(self.finder)}
+
+    def labels(self, pool: Any) -> NDArray[np.int64]:
+        """(n,) classes of the candidates of a pool: 1 positive, 0 negative, -1 neither."""
+        label: NDArray[np.int64] = pool.labels(self.positive_px, self.negative_px)
+        return label
 
     def for_slide(self, tiles: Iterable[NDArray[np.uint8]]) -> CandidateDetector:
         """This detector with the finder's statistics of a slide; weights are shared."""
@@ -121,23 +138,3 @@ def cut(image: Tensor, at: NDArray[np.intp], side_px: int) -> Tensor:
     if not len(at):
         return image.new_empty((0, 3, side_px, side_px))
     return torch.stack([image[:, y : y + side_px, x : x + side_px] for x, y in at.tolist()])
-
-
-def make_finder(name: str, settings: dict[str, Any]) -> Finder:
-    """A finder by name, with `settings` in the place of its defaults.
-
-    Raises:
-        UsageError: no such finder, or a setting that it does not have or does not accept.
-    """
-    if name not in FINDERS:
-        raise UsageError(None, f"no finder {name!r}", f"finders are {', '.join(FINDERS)}")
-    kind = FINDERS[name]
-    known = [f.name for f in fields(kind)]
-    if unknown := [key for key in settings if key not in known]:
-        raise UsageError(None, f"finder {name} has no setting {unknown[0]!r}", f"it has {', '.join(known)}")
-    try:
-        return TypeAdapter(kind).validate_python(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        told = "accepted: " + first["msg"].removeprefix("Input should be ")
-        raise UsageError(None, f"finder_settings: {first['loc'][0]} = {first['input']!r}", told) from None

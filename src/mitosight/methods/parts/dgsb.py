@@ -37,6 +37,12 @@ def random_share(count: int, share: float, seed: int, least: int = 1_000, most: 
     return np.sort(np.random.default_rng((seed, 0)).choice(count, size, replace=False))
 
 
+def without_share(among: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.bool_]:
+    """(n,) which samples `among` all (n,) are left out, so that about a `share` of them, drawn at random, stays."""
+    left_out: NDArray[np.bool_] = among & (np.random.default_rng((seed, 2)).random(len(among)) >= share)
+    return left_out
+
+
 def cluster_centres(features: Features, k: int, seed: int) -> Features:
     """Centres (k, C) of the features (n, C), by k-means with Euclidean distances.
 

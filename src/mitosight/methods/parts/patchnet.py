@@ -15,7 +15,7 @@ from torch.nn import functional
 from mitosight.batch import Batch
 from mitosight.methods.parts.cam import activation_maps
 from mitosight.methods.parts.efdmix import EFDMix
-from mitosight.methods.parts.incdp import MITOSIS, PARENTS, Level, Objective, joint_losses
+from mitosight.methods.parts.incdp import MITOSIS, PARENTS, Level, Objective, child_weights, joint_losses
 from mitosight.methods.parts.resnet38 import Backbone
 from mitosight.methods.parts.restain import Restain
 from mitosight.methods.parts.trunk import known_statistics, normalise
@@ -81,6 +81,18 @@ class PatchClassifier(nn.Module):
         """Whether the child classes learn too."""
         self.child.requires_grad_(on)
         self.learns_children = on
+
+    def divided(self, label: NDArray[np.int64], centres: NDArray[np.float32]) -> str:
+        """Takes up child classes by their samples' classes (n,) and centres (2 T, C), to learn them from now on.
+
+        Returns a line for the log.
+        """
+        omega = child_weights(centres, self.terms.omega)
+        self.child.place(torch.from_numpy(centres), torch.from_numpy(omega))
+        self.joint(True)
+        counts = np.bincount(label, minlength=len(omega))
+        told = ", ".join(f"{n} ({w:.2f})" for n, w in zip(counts, omega, strict=True))
+        return f"samples of the child classes, and their weights: {told}"
 
     def initialise(self, weights: str, freeze_stages: int, freeze_norm: bool) -> list[str]:
         """Loads the backbone's first weights and freezes what they allow; returns lines for the log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +11,13 @@ from torch.func import functional_call
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as colour
 
+from mitosight.augment import Turns
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
+from mitosight.methods.detector import Workshop
 from mitosight.methods.parts.learner import StyleLearner
 from mitosight.methods.parts.unet import PatchCritic, StyledUNet
+from mitosight.optimisation import Optimisation
 from mitosight.stain_augment import stain_amounts
 
 NAME = "re-stainer"  # of the folder and the file that a training leaves
@@ -136,6 +140,24 @@ class ReStainer(StyleLearner):
         return painted
 
 
+def learned(
+    workshop: Workshop, style: str, tiles: tuple[int, int], network: dict[str, Any], steps: Optimisation
+) -> ReStainer:
+    """The re-stainer in the file `style`; without one ("") it is trained, on tiles of all scanners, and kept.
+
+    Args:
+        tiles: their side in px, and how many of each scanner a batch has.
+        network: arguments of `ReStainer`.
+        steps: of its training.
+    """
+    if style:
+        return ReStainer.load(style)
+    source = workshop.tiles(*tiles, Turns(flips=True))
+    learner = ReStainer(source.scanners, **network)
+    workshop.fit(NAME, learner, source, steps, learner.facts())
+    return learner
+
+
 class Restain:
     """Stains each patch again, with `probability`, in one of several styles; the others stay as they are.
 
@@ -151,6 +173,11 @@ class Restain:
         self.restainer = restainer.eval().requires_grad_(False)
         self.styles = min(styles, len(restainer.scanners))
         self.probability = self.styles / (self.styles + 1) if probability is None else probability
+
+    def told(self) -> str:
+        """A line for the log."""
+        names = ", ".join(self.restainer.scanners[: self.styles])
+        return f"{self.probability:.2f} of the patches are stained again as {names}"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
