@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import command, without
+import scored
+from scored import carry_out
 
-from mitosight import checkpoint, regions
+from mitosight import regions
 from mitosight.errors import InputError
 from mitosight.outputs import whole, write_json
 from mitosight.regions import DataFolder
@@ -21,14 +22,12 @@ from mitosight.regions import DataFolder
 Row = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(scored.Run):
     """One row of the table with one seed."""
 
-    name: str
     components: Row
     seed: int
-    settings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,25 @@ class Ablation:
     table: Callable[[Path, str], list[str]]
     shared: Mapping[str, Sequence[str]]
 
-    def plan(self, name: str, seeds: Iterable[int], settings: Sequence[str]) -> list[Run]:
-        """All rows for each seed; `settings` go over the recipe in all of them."""
+    def plan(
+        self, name: str, seeds: Iterable[int], settings: Sequence[str], recipe: str = "", data: str = ""
+    ) -> list[Run]:
+        """All rows for each seed; `settings` go over the recipe (its own, if none is named) in all of them."""
         return [
             Run(
-                f"{name}-{title(row)}-{seed}",
-                row,
-                seed,
-                (*settings, f"training.seed={seed}", *(self.without[part] for part in self.without if part not in row)),
+                name=f"{name}-{title(row)}-{seed}",
+                recipe=recipe or self.recipe,
+                data=data,
+                settings=(*settings, f"training.seed={seed}", *self._taken_away(row)),
+                components=row,
+                seed=seed,
             )
             for seed in seeds
             for row in self.rows
         ]
+
+    def _taken_away(self, row: Row) -> list[str]:
+        return [setting for part, setting in self.without.items() if part not in row]
 
     def lend(self, run: Run, runs: Path, plan: Sequence[Run]) -> list[str]:
         """Copies what is shared from the trainings of the same seed into that of `run`; returns what was lent."""
@@ -106,35 +112,6 @@ def held_out_split(data: DataFolder, column: str, name: str, left_out: Sequence[
     return split
 
 
-def carry_out(run: Run, recipe: str, data: Path, split: Path, folder: Path) -> dict[str, Any]:
-    """Trains, detects and evaluates one run in `folder`; returns what its JSON holds."""
-    model, found, scores = folder / "model", folder / "test", folder / "test.json"
-    settings = [word for setting in run.settings for word in ("--set", setting)]
-    parts = ("--split", str(split))
-    if not (model / "run.json").is_file():
-        command("train", recipe, "--data", str(data), *parts, "--out", str(model), *settings)
-    tests = [str(data / "images" / file) for file in json.loads(split.read_text())["test"]]
-    detecting = command(
-        "detect", *tests, "--model", str(model), "--out", str(found), "--domains", str(data / "domains.csv")
-    )
-    command("evaluate", str(found), str(data), *parts, "--part", "test", "--json", str(scores))
-    record, header = json.loads((model / "run.json").read_text()), checkpoint.read_header(model)
-    classes = {"classes": header["arguments"]["classes"]} if "classes" in header["arguments"] else {}
-    return {
-        "recipe": recipe,
-        "components": run.components,
-        "settings": run.settings,
-        **classes,
-        "threshold": header["threshold"],
-        "validation": header["provenance"]["validation"],
-        "training_seconds": record["seconds"],
-        "detection_seconds": round(detecting, 1),
-        "device": record["device"],
-        "versions": record["versions"],
-        "test": without(json.loads(scores.read_text()), {"by_image", "f1_by_threshold", "by_tumor_type"}),
-    }
-
-
 def tests_of(folder: Path, name: str, row: Row) -> list[dict[str, Any]]:
     """What the seeds of one row scored on the held-out domain."""
     return [json.loads(path.read_text())["test"] for path in sorted(folder.glob(f"{name}-{title(row)}-[0-9]*.json"))]
@@ -173,11 +150,11 @@ def main(ablation: Ablation, told: str) -> None:
     split = given.runs / f"{given.name}-split.json"
     write_json(split, parts)
     held_out = {"by": given.by, "held_out": given.held_out, "left_out": given.leave_out}
-    plan = ablation.plan(given.name, given.seeds, given.settings)
+    plan = ablation.plan(given.name, given.seeds, given.settings, given.recipe, given.data.name)
     for run in plan:
         file = given.results / f"{run.name}.json"
         if not file.is_file():
             for lent in ablation.lend(run, given.runs, plan):
                 print(f"{run.name}: {lent} is that of another row", flush=True)
-            record = carry_out(run, given.recipe, given.data, split, given.runs / run.name)
-            write_json(file, {"data": given.data.name, **held_out, **record})
+            record = carry_out(run, given.data, given.runs / run.name, split)
+            write_json(file, {**held_out, "components": run.components, **record})

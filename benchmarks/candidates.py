@@ -39,7 +39,7 @@ VARIANTS: dict[str, Finder] = {
     "haematoxylin, sparse": Haematoxylin(separation="sparse"),
     "haematoxylin, fixed, maximum": Haematoxylin(percentile=100, tissue_lightness=(0, 90)),
     "haematoxylin, sparse, maximum": Haematoxylin(separation="sparse", percentile=100, tissue_lightness=(0, 90)),
-    "blue ratio, Chang": BlueRatio(),
+    "blue ratio, Chang": BlueRatio(formula="chang"),
     "blue ratio, plain": BlueRatio(formula="plain"),
 }
 PAPERS = "papers: Wang 2023, Table V: sensitivity 0.964 to 1.0 (MITOS14 0.964); Kondo 2021: 17,500 candidates a region"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import command, without
+from scored import command, without
 from tables import cell
 
 from mitosight import checkpoint, regions

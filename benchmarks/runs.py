@@ -1,4 +1,4 @@
-"""The runs of docs/results.md: the methods of the RetinaNet family on real data, scored on held-out slides.
+"""The runs of docs/results.md: the methods on real data, scored on held-out slides.
 
     python benchmarks/runs.py --fields DIR --mitos14 DIR --runs runs --results docs/results
 
@@ -12,60 +12,65 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from scored import Run, carry_out
 
 from mitosight import checkpoint, regions
 from mitosight.outputs import write_json
 from mitosight.probe import scanner_accuracy
 
 XR, S360, CS2, XT = "Hamamatsu XR", "Hamamatsu S360", "Aperio CS2", "Aperio ScanScope XT"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training and its test."""
-
-    name: str
-    recipe: str
-    data: str
-    settings: tuple[str, ...]
-    part: str = "test"
+BASELINES, PATCHES, STYLED = ("strong", "weak"), ("wang2023", "kondo2021"), ("chung2021", "wang2023")
+RECIPES = {model: f"wilm2021-{model}-fields" for model in BASELINES}
+RECIPES |= {model: f"{model}-fields" for model in ("wilm2021", "chung2021", "zhang2022", *PATCHES)}
+THREE = json.dumps([XR, S360, CS2])
+SEEN = {  # by experiment: what the baselines see, and what the others do, of whom each makes of it what it can
+    "a": ((f"scanners={THREE}",), (f"labelled_scanners={THREE}",)),
+    "b": (
+        (f"scanners={json.dumps([XR])}",),
+        (f"scanners={json.dumps([XR, XT])}", f"labelled_scanners={json.dumps([XR])}"),
+    ),
+}
 
 
 def plan(seeds: list[int], runs: Path) -> list[Run]:
-    """All runs, the ones that a table needs first. A style transfer is trained once and serves all seeds."""
+    """All runs, the ones that a table needs first."""
     found = []
     for seed in seeds:
-        s = f"seed={seed}"
-        only = f"scanners={json.dumps([XR, S360, CS2])}"
-        three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
-        nine, xr = "tiles_per_scanner=9", f"scanners={json.dumps([XR])}"
-        both = (f"scanners={json.dumps([XR, XT])}", f"labelled_scanners={json.dumps([XR])}", nine)
-        styles = {e: (f"style={runs / f'{e}-chung2021-{seeds[0]}' / 'model'}",) for e in "ab"}
-        a_style, b_style = (() if seed == seeds[0] else styles[e] for e in "ab")
+        found += [run for experiment in SEEN for run in on_fields(experiment, seed, seeds[0], runs)]
         found += [
-            Run(f"a-strong-{seed}", "wilm2021-strong-fields", "fields", (s, only)),
-            Run(f"a-weak-{seed}", "wilm2021-weak-fields", "fields", (s, only)),
-            Run(f"a-wilm2021-{seed}", "wilm2021-fields", "fields", (s, three)),
-            Run(f"a-chung2021-{seed}", "chung2021-fields", "fields", (s, three, *a_style)),
-            Run(f"a-zhang2022-{seed}", "zhang2022-fields", "fields", (s, three)),
-            Run(f"b-strong-{seed}", "wilm2021-strong-fields", "fields", (s, xr, nine)),
-            Run(f"b-weak-{seed}", "wilm2021-weak-fields", "fields", (s, xr, nine)),
-            Run(f"b-wilm2021-{seed}", "wilm2021-fields", "fields", (s, *both)),
-            Run(f"b-chung2021-{seed}", "chung2021-fields", "fields", (s, *both, *b_style)),
-            Run(f"b-zhang2022-{seed}", "zhang2022-fields", "fields", (s, *both)),
-            Run(f"c-strong-{seed}", "wilm2021-strong-frames", "mitos14", (s,)),
-            *(
-                Run(f"p-{p}-{seed}", "chung2021-fields", "fields", (s, three, f"restyle={p}", *styles["a"]))
-                for p in ("0", "0.5", "1")  # 0.2 is a-chung2021
-            ),
+            Run(f"c-{model}-{seed}", f"{recipe}-frames", "mitos14", (f"seed={seed}",))
+            for model, recipe in (("strong", "wilm2021-strong"), *((model, model) for model in PATCHES))
+        ]
+        known = styles("a", "chung2021", seeds[0], runs)
+        found += [
+            Run(f"p-{p}-{seed}", "chung2021-fields", "fields", (f"seed={seed}", *SEEN["a"][1], f"restyle={p}", known))
+            for p in ("0", "0.5", "1")  # 0.2 is a-chung2021
         ]
     return found
+
+
+def on_fields(experiment: str, seed: int, first: int, runs: Path) -> list[Run]:
+    """Every method on the labels of the same scanners. A network of styles is trained once and serves all seeds.
+
+    In b one scanner is labelled instead of three: methods that learn from tiles get three times as many of each; those
+    that learn from patches have batches of one size whatever the scanners.
+    """
+    found = []
+    for model, recipe in RECIPES.items():
+        settings = [f"seed={seed}", *SEEN[experiment][model not in BASELINES]]
+        if experiment == "b" and model not in PATCHES:
+            settings.append("tiles_per_scanner=9")
+        if model in STYLED and seed != first:
+            settings.append(styles(experiment, model, first, runs))
+        found.append(Run(f"{experiment}-{model}-{seed}", recipe, "fields", tuple(settings)))
+    return found
+
+
+def styles(experiment: str, model: str, seed: int, runs: Path) -> str:
+    """The setting that takes the styles which another run has learned."""
+    return f"style={runs / f'{experiment}-{model}-{seed}' / 'model'}"
 
 
 def ablation(seeds: list[int]) -> list[Run]:
@@ -76,61 +81,17 @@ def ablation(seeds: list[int]) -> list[Run]:
         "weight0": ("domain_weight=0",),
         "code": ("domain_form=code", "domain_weight=1"),
     }
-    three = f"labelled_scanners={json.dumps([XR, S360, CS2])}"
     return [
-        Run(f"d-{name}-{seed}", "wilm2021-fields", "fields", (f"seed={seed}", three, *form), part="val")
+        Run(f"d-{name}-{seed}", "wilm2021-fields", "fields", (f"seed={seed}", *SEEN["a"][1], *form), part="val")
         for seed in seeds
         for name, form in forms.items()
     ]
 
 
-def command(*words: str) -> float:
-    """Runs a command of the package, shows it, returns its seconds."""
-    print("$ mitosight", " ".join(words), flush=True)
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "mitosight", *words], check=True)
-    return time.monotonic() - started
-
-
-def carry_out(run: Run, data: Path, folder: Path, results: Path) -> None:
-    """Trains, detects on the test part, evaluates, probes; writes `results/NAME.json`."""
-    model, found = folder / "model", folder / run.part
-    settings = [word for setting in run.settings for word in ("--set", setting)]
-    if not (model / "run.json").is_file():
-        command("train", run.recipe, "--data", str(data), "--out", str(model), *settings)
-    split = json.loads((data / "split.json").read_text())
-    tests = [str(data / "images" / name) for name in split[run.part]]
-    detecting = command(
-        "detect", *tests, "--model", str(model), "--out", str(found), "--domains", str(data / "domains.csv")
-    )
-    scores = folder / f"{run.part}.json"
-    command("evaluate", str(found), str(data), "--part", run.part, "--json", str(scores))
-    record = json.loads((model / "run.json").read_text())
-    header = checkpoint.read_header(model)
-    write_json(
-        results / f"{run.name}.json",
-        {
-            "recipe": run.recipe,
-            "settings": run.settings,
-            "data": run.data,
-            "threshold": header["threshold"],
-            "validation": header["provenance"]["validation"],
-            "training_seconds": record["seconds"],
-            "detection_seconds": round(detecting, 1),
-            "device": record["device"],
-            "versions": record["versions"],
-            "probe": probe(run, data, model, run.part),
-            **({"probe_test": probe(run, data, model, "test")} if run.part == "val" else {}),
-            run.part: without(json.loads(scores.read_text()), {"by_image", "f1_by_threshold", "by_tumor_type"}),
-        },
-    )
-
-
-def without(value: Any, keys: set[str]) -> Any:
-    """A JSON value without the entries called so, at any depth."""
-    if not isinstance(value, dict):
-        return value
-    return {k: without(v, keys) for k, v in value.items() if k not in keys}
+def probes(run: Run, data: Path, model: Path) -> dict[str, float | None]:
+    """How well the scanners are told from the features on the part that is tested, and for "val" on "test" too."""
+    more = {"probe_test": probe(run, data, model, "test")} if run.part == "val" else {}
+    return {"probe": probe(run, data, model, run.part), **more}
 
 
 def probe(run: Run, data: Path, model: Path, part: str) -> float | None:
@@ -142,7 +103,7 @@ def probe(run: Run, data: Path, model: Path, part: str) -> float | None:
         return None
     folder = regions.load(data)
     fitted = folder.part("val" if part == "test" else "train")
-    return scanner_accuracy(checkpoint.load(model), folder.images, fitted, folder.part(part))  # type: ignore[arg-type]
+    return scanner_accuracy(checkpoint.load(model), folder.images, fitted, folder.part(part))
 
 
 def main() -> None:
@@ -159,7 +120,9 @@ def main() -> None:
     for run in ablation(given.seeds) if given.ablation else plan(given.seeds, given.runs):
         if run.name.startswith(given.only) and not (given.results / f"{run.name}.json").is_file():
             data = given.fields if run.data == "fields" else given.mitos14
-            carry_out(run, data, given.runs / run.name, given.results)
+            record = carry_out(run, data, given.runs / run.name)
+            told = probes(run, data, given.runs / run.name / "model")
+            write_json(given.results / f"{run.name}.json", record | told)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from mitosight.outputs import whole
 
-MODELS = ("weak", "strong", "wilm2021", "chung2021", "zhang2022")
+MODELS = ("weak", "strong", "wilm2021", "chung2021", "zhang2022", "kondo2021", "wang2023")
 SHARES = ("0", "0.2", "0.5", "1")
 SCORES = {"precision": "P", "recall": "R", "f1": "F1", "average_precision": "AP"}
 START, END = "<!-- tables -->", "<!-- end of tables -->"
