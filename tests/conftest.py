@@ -12,6 +12,30 @@ from mitosight.cli import main
 from mitosight.outputs import write_csv, write_json
 from mitosight.slide import write_tiff
 
+TINY = """
+method = "{method}"
+[detector]
+tile_px = 256
+weights = "none"
+channels = 16
+levels = [4]
+head_convs = 1
+[training]
+tiles_per_scanner = 1
+crop_px = {crop_px}
+validation_batches = 1
+[optimisation]
+epochs = 2
+steps_per_epoch = {steps}
+lr = 1e-3
+"""
+
+
+def write_recipe(path: Path, method: str = "retinanet", crop_px: int = 224, steps: int = 2) -> Path:
+    """A recipe of two epochs of a RetinaNet, or a method that extends it, as small as it gets."""
+    path.write_text(TINY.format(method=method, crop_px=crop_px, steps=steps))
+    return path
+
 
 def draw(
     seed: int, side: int, tint: tuple[int, int, int], figures: int = 6

@@ -13,25 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import write_recipe
 from mitosight.slide import write_tiff
 from mitosight.validation import Judge
 
-TINY = """
-method = "retinanet"
-[detector]
-tile_px = 256
-weights = "none"
-channels = 16
-levels = [4]
-head_convs = 1
-[training]
-tiles_per_scanner = 1
-crop_px = 128
-validation_batches = 1
-[optimisation]
-epochs = 2
-steps_per_epoch = 1
-"""
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -44,9 +29,7 @@ def data(drawn: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """A recipe of two steps."""
-    path = tmp_path / "tiny.toml"
-    path.write_text(TINY)
-    return path
+    return write_recipe(tmp_path / "tiny.toml", crop_px=128, steps=1)
 
 
 def refused(mitosight: Run, recipe: Path, data: Path, *more: object) -> tuple[int, str]:
@@ -185,7 +168,7 @@ def test_wrong_settings(mitosight: Run, recipe: Path, data: Path, settings: tupl
 
 
 def test_unknown_recipe_key(mitosight: Run, recipe: Path, data: Path) -> None:
-    recipe.write_text(TINY.replace("crop_px", "crop_um"))
+    recipe.write_text(recipe.read_text().replace("crop_px", "crop_um"))
     status, line = refused(mitosight, recipe, data)
     assert status == 2 and f"{recipe}: [training] has the unknown key 'crop_um'; accepted are scanners" in line
 

@@ -8,37 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import write_recipe
 from mitosight import checkpoint, modelfile, recipe, regions, training
 from mitosight.errors import InputError, UsageError
 from mitosight.material import gather
 from mitosight.regions import DataFolder
 from mitosight.validation import Judge
 
-TINY = """
-method = "{method}"
-[detector]
-tile_px = 256
-weights = "none"
-channels = 16
-levels = [4]
-head_convs = 1
-[training]
-tiles_per_scanner = 1
-crop_px = 224
-validation_batches = 1
-[optimisation]
-epochs = 2
-steps_per_epoch = 2
-lr = 1e-3
-"""
 CPU = torch.device("cpu")
 Run = Callable[..., tuple[int, str, str]]
 
 
 def tiny(method: str = "retinanet", *settings: str, folder: Path) -> recipe.Recipe:
-    path = folder / f"{method}.toml"
-    path.write_text(TINY.format(method=method))
-    return recipe.load(str(path), settings)
+    return recipe.load(str(write_recipe(folder / f"{method}.toml", method)), settings)
 
 
 def without(data: DataFolder, part: str, scanner: str, labels_only: bool = False) -> DataFolder:
@@ -56,8 +38,7 @@ def without(data: DataFolder, part: str, scanner: str, labels_only: bool = False
 
 
 def test_train_detect_evaluate_info(drawn: Path, tmp_path: Path, mitosight: Run) -> None:
-    file = tmp_path / "tiny.toml"
-    file.write_text(TINY.format(method="wilm2021"))
+    file = write_recipe(tmp_path / "tiny.toml", "wilm2021")
     model, found, scores = tmp_path / "model", tmp_path / "found", tmp_path / "scores.json"
     status, printed, _ = mitosight("train", file, "--data", drawn, "--out", model, "--set", "lr=2e-3")
     assert status == 0 and printed.strip() == str(model / "model.safetensors")
