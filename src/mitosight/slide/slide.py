@@ -23,8 +23,8 @@ class Slide:
     """An opened image file: pyramid, region TIFF, PNG or JPEG; 8-bit RGB.
 
     Opening raises InputError for a file that is missing, empty, damaged or no image. `mpp` and `mpp_source` are
-    resolved when they are asked for, so that the size of an image can be had without them. A slide can be pickled;
-    each process opens the file for itself on its first read, forked or spawned.
+    resolved when they are asked for, so that the size of an image can be had without them. Several threads may read
+    at once. A slide can be pickled; each process opens the file for itself on its first read, forked or spawned.
 
     Attributes:
         path, name: the file, and its name without folder.
