@@ -78,10 +78,10 @@ def judge(rgb: Colours, glass: Glass, least_stain: float) -> Judged:
     offset = np.array(glass.density, dtype=np.float32)
     for top in range(0, len(rgb), ROWS):
         rows = slice(top, top + ROWS)
-        density = DENSITY[rgb[rows]]
+        density = DENSITY[rgb[rows]] - offset  # of ink too: grey glass is not pale black
         found.ink[rows] = _ink(density, 1.2, 0.4) | _red(density, 0.2, 0.8, 0.6) | _black(density, 0.25, 0.6)
         found.inky[rows] = _ink(density, 1.05, 0.05) | _red(density, 0.3, 0.7, 0.1) | _black(density, 0.3, 0.1)
-        found.tissue[rows] = _tissue(density - offset, least_stain, glass.seen)
+        found.tissue[rows] = _tissue(density, least_stain, glass.seen)
     return found
 
 
