@@ -87,6 +87,7 @@ class Detector(nn.Module):
         uses_unlabelled: what tiles of scanners or tumours without labels teach it: nothing ("never"), what it
             learns before its training ("preparation"), or also the network itself ("training"); only then are they
             among its training tiles.
+        converted: the method of its own that a runtime other than torch computes (`mitosight.runtime`).
         least_tile_px: side of the smallest tile that it can be trained on.
         grid_px: where the tiles of a slide begin, and where they are cut to what each owns, is a multiple of it.
         overlap_px: of the tiles of a slide; 64, by which a figure of 50 px is whole in at least one.
@@ -97,10 +98,12 @@ class Detector(nn.Module):
         augmentation: applied to each training tile; None for none.
         progress: share of the training done, in (0, 1]; set by the engine at the start of each epoch.
         threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
+        runtime: what computes `converted` ("name"), and how the check of it went; see `mitosight.runtime`.
     """
 
     title: ClassVar[str]
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "never"
+    converted: ClassVar[str] = "network"
     least_tile_px: int = 32
     grid_px: int = 1
     overlap_px: int = 64
@@ -126,6 +129,7 @@ class Detector(nn.Module):
         self.augmentation = augmentation
         self.progress = 1.0
         self.threshold = 0.5
+        self.runtime: Mapping[str, Any] = {"name": "torch"}
 
     @classmethod
     def told_by_data(cls, given: dict[str, Any], domains: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Wang2023(CandidateDetector):
 
     title: ClassVar[str] = "MitDet (Wang 2023): nuclei, balanced samples, new stains, child classes, activation maps"
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "preparation"
+    converted: ClassVar[str] = "look"
 
     def __init__(
         self,
@@ -246,7 +247,11 @@ class Wang2023(CandidateDetector):
 
     def network(self, images: Tensor) -> tuple[Tensor, ...]:
         """Patches (N, 3, side, side) to logits (N, 2) and activation maps (N, side, side)."""
-        return self.classifier.network(images, self.score_floor)
+        return self.classifier.network(images, self.score_floor, self.look)
+
+    def look(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Patches, as they are, to logits (N, 2) and evidence (N, h, w): all that has weights; see `PatchClassifier`."""
+        return self.classifier.look(images)
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
         """What `network` gives to the figure of each patch, in px of the patch; none below `score_floor`."""

@@ -21,6 +21,7 @@ from mitosight.methods.parts.restain import Restain
 from mitosight.methods.parts.trunk import known_statistics, normalise
 
 Activation = Literal["difference", "mitosis", "none"]
+Look = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class PatchClassifier(nn.Module):
@@ -123,26 +124,31 @@ class PatchClassifier(nn.Module):
         pooled = self.pooled(batch.images, batch.domain)[batch.labelled]
         return joint_losses(self.parent, child, pooled, (label // self.per_class, label), self.terms)
 
-    def network(self, images: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+    def network(self, images: Tensor, floor: float = 0.0, look: Look | None = None) -> tuple[Tensor, Tensor]:
         """Patches (N, 3, side, side) to parent logits (N, 2) and activation maps of mitosis (N, side, side).
 
         Patches are turned only where the probability of a mitosis is `floor` or more; probabilities are those of the
-        patch as it is.
+        patch as it is. `look` goes in the place of the method of that name.
         """
-        features = self(images)
-        logits = self.parent(features.mean(dim=(2, 3)))
-        other, weight = (self.parent.classifier.weight[k] for k in (1 - MITOSIS, MITOSIS))
-        speaking = {"difference": weight - other, "mitosis": weight, "none": 0 * weight}[self.activation]
+        look = look or self.look
+        logits, evidence = look(images)
         likely = (logits.softmax(dim=1)[:, MITOSIS] >= floor).nonzero()[:, 0]
         if self.turns > 1 and self.activation != "none" and len(likely):
-            features = features.index_copy(0, likely, self._turned(images[likely], features[likely]))
-        return logits, activation_maps(features, speaking, images.shape[-1])
+            evidence = evidence.index_copy(0, likely, self._turned(look, images[likely], evidence[likely]))
+        return logits, activation_maps(evidence[:, None], evidence.new_ones(1), images.shape[-1])
 
-    def _turned(self, images: Tensor, upright: Tensor) -> Tensor:
-        """The mean features (N, C, h, w) of images in all turns, each turned back; `upright` are those of the first."""
-        side = (2, 3)
-        others = [torch.rot90(self(torch.rot90(images, turn, side)), -turn, side) for turn in range(1, self.turns)]
-        return torch.stack([upright, *others]).mean(dim=0)
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches (N, 3, side, side) to parent logits (N, 2) and how much each place speaks for mitosis (N, h, w)."""
+        features = self(images)
+        other, weight = (self.parent.classifier.weight[k] for k in (1 - MITOSIS, MITOSIS))
+        speaking = {"difference": weight - other, "mitosis": weight, "none": 0 * weight}[self.activation]
+        evidence = torch.einsum("nchw,c->nhw", features.float(), speaking.float())
+        return self.parent(features.mean(dim=(2, 3))), evidence
+
+    def _turned(self, look: Look, images: Tensor, upright: Tensor) -> Tensor:
+        """The mean evidence (N, h, w) of images in all turns, each turned back; `upright` is that of the first."""
+        turned = [(turn, look(torch.rot90(images, turn, (2, 3)))[1]) for turn in range(1, self.turns)]
+        return torch.stack([upright, *(torch.rot90(seen, -turn, (1, 2)) for turn, seen in turned)]).mean(dim=0)
 
     def features(self, source: Any) -> Iterator[NDArray[np.float32]]:
         """Vectors (n, C) of the patches of each batch of `source`, in order."""
