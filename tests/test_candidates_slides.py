@@ -138,7 +138,7 @@ def test_what_is_refused(drawn: Path, tmp_path: Path, mitosight: Command) -> Non
     assert not out.exists()
     assert mitosight(*base, "blue-ratio")[0] == 0
     assert mitosight(*base, "blue-ratio")[0] == 0
-    code, _, wrong = mitosight(*base, "blue-ratio", "--set", "formula=plain")
+    code, _, wrong = mitosight(*base, "blue-ratio", "--set", "formula=chang")
     assert code == 1 and "another command or finder" in wrong
     (tmp_path / "twin").mkdir()
     write_tiff(tmp_path / "twin" / image.name, np.full((80, 80, 3), 255, dtype=np.uint8), 0.25)

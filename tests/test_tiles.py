@@ -73,3 +73,24 @@ def test_row_by_row() -> None:
 def test_impossible_grids(arguments: tuple[int, int, int, int]) -> None:
     with pytest.raises(UsageError, match="expected"):
         grid(*arguments)
+
+
+@pytest.mark.parametrize(("width", "height"), [(511, 300), (301, 129), (64, 401), (400, 400)])
+def test_tiles_on_a_grid_begin_and_are_cut_on_it(width: int, height: int) -> None:
+    """Steps of 4 px: all but the far border at multiples of 4, each px owned once, no more than 3 px beyond."""
+    tiles = grid(width, height, 130, 33, 4)
+    owned = np.zeros((height, width), int)
+    for tile in tiles:
+        x0, y0, x1, y1 = tile.owns
+        owned[y0:y1, x0:x1] += 1
+        edges = [
+            tile.x_px,
+            tile.y_px,
+            x0,
+            y0,
+            *(end for end, last in zip((x1, y1), tile.last, strict=True) if not last),
+        ]
+        assert not any(edge % 4 for edge in edges)
+        assert tile.x_px <= x0 and tile.y_px <= y0 and x1 <= tile.x_px + 130 and y1 <= tile.y_px + 130
+        assert tile.x_px + 130 < max(width, 130) + 4 and tile.y_px + 130 < max(height, 130) + 4
+    assert (owned == 1).all()

@@ -17,7 +17,8 @@ class Tile:
 
     Attributes:
         x_px, y_px: top left corner in px of the grid's frame.
-        side_px: its side; the tile reaches beyond the border only where the frame is smaller than a tile.
+        side_px: its side; the tile reaches beyond the border only where the frame is smaller than a tile, or by less
+            than the grid's step.
         owns: (x0, y0, x1, y1) in px of the frame: x0 <= x < x1 and y0 <= y < y1.
         last: whether it is in the last column, and in the last row; these also own the points on the far border.
     """
@@ -38,22 +39,24 @@ class Tile:
         return mask
 
 
-def grid(width_px: int, height_px: int, tile_px: int, overlap_px: int) -> list[Tile]:
+def grid(width_px: int, height_px: int, tile_px: int, overlap_px: int, step_px: int = 1) -> list[Tile]:
     """Tiles that cover a frame of `width_px` x `height_px`, row by row; each point is owned by exactly one.
 
     Neighbours overlap by `overlap_px`, the last ones by more, moved back so that no tile reaches beyond the border;
-    a frame smaller than a tile has one tile at 0 that does. Overlaps are cut in the middle.
+    a frame smaller than a tile has one tile at 0 that does. Overlaps are cut in the middle. Tiles begin and overlaps
+    are cut at multiples of `step_px`, for what works on blocks of px; the last tiles then may reach beyond the border
+    by less than that.
 
     Raises:
-        UsageError: a size is not positive, or the overlap is negative or not smaller than the tile.
+        UsageError: a size is not positive, or the overlap is negative or not smaller than the tile by a step or more.
     """
     if min(width_px, height_px) < 1:
         raise UsageError(None, f"an image of {width_px} x {height_px} px cannot be tiled", "expected at least 1 x 1 px")
-    if not 0 <= overlap_px < tile_px:
+    if not 0 <= overlap_px <= tile_px - step_px:
         raise UsageError(
             None, f"tiles of {tile_px} px cannot overlap by {overlap_px} px", "expected 0 <= overlap < tile"
         )
-    columns, rows = (_spans(length, tile_px, tile_px - overlap_px) for length in (width_px, height_px))
+    columns, rows = (_spans(length, tile_px, tile_px - overlap_px, step_px) for length in (width_px, height_px))
     return [
         Tile(x, y, tile_px, (x0, y0, x1, y1), (x1 == width_px, y1 == height_px))
         for y, y0, y1 in rows
@@ -61,9 +64,9 @@ def grid(width_px: int, height_px: int, tile_px: int, overlap_px: int) -> list[T
     ]
 
 
-def _spans(length_px: int, tile_px: int, stride_px: int) -> list[tuple[int, int, int]]:
+def _spans(length_px: int, tile_px: int, stride_px: int, step_px: int) -> list[tuple[int, int, int]]:
     """Along one axis: (start, first owned, end of owned) of each tile."""
-    last = max(length_px - tile_px, 0)
-    starts = [*range(0, last, stride_px), last]
-    cuts = [(start + tile_px + following) // 2 for start, following in pairwise(starts)]
+    last = -(-max(length_px - tile_px, 0) // step_px) * step_px
+    starts = [*range(0, last, stride_px // step_px * step_px), last]
+    cuts = [(start + tile_px + following) // 2 // step_px * step_px for start, following in pairwise(starts)]
     return list(zip(starts, [0, *cuts], [*cuts, length_px], strict=True))

@@ -77,15 +77,14 @@ class _Tiles:
     """The tiles of a slide as a finder needs them: on its grid, with its overlap, within the border, some kept."""
 
     def __init__(self, slide: Slide, finder: Finder, mpp: float | None, tile_px: int) -> None:
-        own, step = slide.mpp, 2 * finder.zoom
+        own, step = slide.mpp, finder.zoom
         if mpp is None:
             mpp = own if abs(own - MPP) <= MPP_TOLERANCE * MPP else MPP
-        self._slide, self._step, self._mpp = slide, finder.zoom, mpp
+        self._slide, self._mpp = slide, mpp
         self.scale = mpp / own
         self.size = max(1, round(slide.width_px / self.scale)), max(1, round(slide.height_px / self.scale))
         overlap = _up(finder.overlap_px, step)
-        across, down = (_up(length, finder.zoom) for length in self.size)
-        self.grid = grid(across, down, max(_up(tile_px, step), 2 * overlap), overlap)
+        self.grid = grid(*self.size, max(_up(tile_px, step), 2 * overlap), overlap, step)
         self._kept: dict[Tile, Colours] = {}
         self._free = KEPT_BYTES
 
@@ -106,17 +105,12 @@ class _Tiles:
     def piece(self, tile: Tile) -> Colours:
         """What the tile owns, cut on the finder's grid: the pieces of all tiles cover the slide once."""
         x0, y0, x1, y1 = tile.owns
-        x0, y0 = self._cut(x0), self._cut(y0)
-        x1, y1 = (end if last else self._cut(end) for end, last in zip((x1, y1), tile.last, strict=True))
         return self.read(tile)[y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px]
 
     def owned(self, tile: Tile, candidates: Candidates) -> Candidates:
         """Those of the tile's candidates that it owns, in px of the slide as it is read."""
         placed = candidates.moved((tile.x_px, tile.y_px))
         return placed[tile.owned(placed.xy)]
-
-    def _cut(self, at: int) -> int:
-        return at - at % self._step
 
 
 def _up(length: int, step: int) -> int:
