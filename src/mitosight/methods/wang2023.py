@@ -14,7 +14,7 @@ from mitosight.detections import Detections
 from mitosight.methods.detector import Amount, Count, Part, Share, Size, Source, Workshop
 from mitosight.methods.parts.cam import Small, figures
 from mitosight.methods.parts.candidates import CandidateDetector, FinderName
-from mitosight.methods.parts.dgsb import cluster_of_each, first_sample, second_sample, without_share
+from mitosight.methods.parts.dgsb import cluster_of_each, first_sample, second_sample, told, without_share
 from mitosight.methods.parts.efdmix import EFDMix, Partner
 from mitosight.methods.parts.incdp import MITOSIS, PLAIN, Form, Objective, Omega, child_classes, objective
 from mitosight.methods.parts.patchnet import Activation, PatchClassifier
@@ -130,30 +130,25 @@ class Wang2023(CandidateDetector):
     ) -> None:
         super().__init__(tile_px=tile_px, finder=finder, patch_px=patch_px, positive_px=positive_px,
                          negative_px=negative_px, **candidates)  # fmt: skip
-        self.patches_per_batch, self.negative_share = patches_per_batch, negative_share
+        self.patches_per_batch, self.negative_share, self.small_peak = patches_per_batch, negative_share, small_peak
         self.augmentation = PatchAugmentation(hed=hed_jitter) if augment else None
         self.dgsb, self.clusters, self.cluster_share, self.per_cluster = dgsb, clusters, cluster_share, per_cluster
         self.epsilon, self.difficult_among = epsilon, difficult_among
         self.unsa, self.styles, self.restain, self.style = unsa, styles, restain, style
         self.style_source = style_crop_px, style_tiles_per_scanner
-        self.style_network: dict[str, Any] = {
-            "width": style_width, "depth": style_depth, "adversarial_weight": style_adversarial,
-            "grey_jitter": style_grey_jitter,
-        }  # fmt: skip
+        self.style_network: dict[str, Any] = {"width": style_width, "depth": style_depth,
+            "adversarial_weight": style_adversarial, "grey_jitter": style_grey_jitter}  # fmt: skip
         self.incdp, self.per_class = incdp, children if incdp else 1
         changed = {"gamma": gamma, "child": child_weight, "centre": centre_weight, "omega": omega}
-        self.terms = objective(form, **{k: v for k, v in changed.items() if v is not None}) if incdp else PLAIN
+        self.terms = objective(form, **changed) if incdp else PLAIN
         self.start: dict[str, Any] = {"weights": weights, "freeze_stages": freeze_stages, "freeze_norm": freeze_norm}
         self.shape: dict[str, Any] = {"name": network, "width": width, "dropout": dropout}
         self.reading: dict[str, Any] = {"dropout": dropout, "statistics": normalise, "activation": activation,
                                         "turns": turns}  # fmt: skip
         mix = EFDMix(mix_probability, mix_alpha, mix_partner) if efdmix else None
         self.classifier = self._classifier(self.per_class, self.terms, mix)
-        self.small_peak = small_peak
-        self.stage: dict[str, Any] = {
-            "optimiser": stage_optimiser, "lr": stage_lr, "weight_decay": stage_weight_decay,
-            "momentum": stage_momentum, "schedule": stage_schedule, "precision": stage_precision,
-        }  # fmt: skip
+        self.stage: dict[str, Any] = {"optimiser": stage_optimiser, "lr": stage_lr, "momentum": stage_momentum,
+            "weight_decay": stage_weight_decay, "schedule": stage_schedule, "precision": stage_precision}  # fmt: skip
         self.steps = {"difficulty": difficulty_steps, "parents": parent_steps}
         self.style_stage = stage(style_steps, optimiser="adam", lr=style_lr, weight_decay=0.0, beta2=0.999,
                                  schedule="constant", precision=stage_precision)  # fmt: skip
@@ -205,8 +200,7 @@ class Wang2023(CandidateDetector):
         asked = negative if self.difficult_among == "all" else first
         probability = workshop.agreed(lambda: patches.probabilities(difficulty, asked))
         hard = asked[second_sample(probability, self.epsilon, least=len(positive))]
-        sizes = ", ".join(str(size) for size in np.bincount(cluster, minlength=self.clusters))
-        log.append(f"negatives by cluster: {sizes}; {len(first)} drawn; {len(hard)} of {len(asked)} are difficult")
+        log.append(told(cluster, self.clusters, len(first), len(hard), len(asked)))
         return np.sort(np.concatenate([positive, hard]))
 
     def child_classes(self, workshop: Workshop, log: list[str]) -> Labels:

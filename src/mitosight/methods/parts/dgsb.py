@@ -113,5 +113,11 @@ def second_sample(probability: NDArray[np.floating], epsilon: float = 0.5, least
     return np.sort(np.argsort(-probability, kind="stable")[:least])
 
 
+def told(cluster: Index, clusters: int, drawn: int, hard: int, asked: int) -> str:
+    """A line for the log: the sizes of the clusters (of each sample: `cluster`), and how many both samplers keep."""
+    sizes = ", ".join(str(size) for size in np.bincount(cluster, minlength=clusters))
+    return f"negatives by cluster: {sizes}; {drawn} drawn; {hard} of {asked} are difficult"
+
+
 def _cuts(count: int) -> Index:
     return np.arange(AT_ONCE, count, AT_ONCE)

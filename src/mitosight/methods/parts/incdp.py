@@ -57,9 +57,9 @@ def objective(form: Form, **changed: Any) -> Objective:
     times omega. "code": cross-entropy + 0.1 focal + 0.0001 centre for both levels alike, without the half of the
     centre loss (hence 2e-4 here), omega uniform, centres that stay where they were drawn. Both are averaged over the
     batch, as in the code; the paper's equations are sums, which a rate of 1e-3 and a batch of 150 would make 150 times
-    as large. `changed` are attributes of `Objective` with other values.
+    as large. `changed` are attributes of `Objective` with other values; None leaves those of the form.
     """
-    return replace(PAPER if form == "paper" else CODE, **changed)
+    return replace(PAPER if form == "paper" else CODE, **{k: v for k, v in changed.items() if v is not None})
 
 
 def child_classes(
