@@ -244,7 +244,7 @@ class Wang2023(CandidateDetector):
         return self.classifier.network(images, self.score_floor, self.look)
 
     def look(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Patches, as they are, to logits (N, 2) and evidence (N, h, w): all that has weights; see `PatchClassifier`."""
+        """Patches as they are to logits (N, 2) and evidence (N, h, w): all that has weights; see `PatchClassifier`."""
         return self.classifier.look(images)
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
