@@ -91,7 +91,7 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
             f"{width} x {height} px{at} is smaller than a tile of {side} px",
             f"pass a smaller --tile-px (from {LEAST_SEARCH_PX}) or a larger image",
         )
-    tiles = grid(width, height, side, detector.overlap_px)
+    tiles = grid(width, height, side, detector.overlap_px, detector.grid_px)
     if tissue is not None:
         tiles = [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
     return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp)

@@ -1,0 +1,64 @@
+"""Candidates found while a slide is searched are those that `mitosight candidates` finds, however it is cut."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mitosight import inference
+from mitosight.candidates.slides import search
+from mitosight.detections import Detections
+from mitosight.methods.parts.candidates import CandidateDetector
+from mitosight.phantom import SCANNERS, draw_tissue, scan
+from mitosight.slide import Slide, write_tiff
+
+
+class All(CandidateDetector):
+    """Calls every candidate a figure, where it is."""
+
+    finds_place = False
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def network(self, images: Tensor) -> tuple[Tensor, ...]:
+        return (images.mean(dim=(1, 2, 3)),)
+
+    def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
+        middle = np.array([[size_px[1] / 2, size_px[0] / 2]])
+        return [Detections(middle, np.ones(1), self.mpp) for _ in maps[0]]
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn region of odd width and height."""
+    path = tmp_path_factory.mktemp("slide") / "a.tiff"
+    scanner = next(iter(SCANNERS.values()))
+    image = scan(draw_tissue(3, (180.0, 150.0)), scanner, 0)[0][:523, :701]
+    assert image.shape == (523, 701, 3)
+    write_tiff(path, image, 0.25, compression="lzw")
+    return path
+
+
+@pytest.mark.parametrize("tile_px", [257, 300, 512])
+@pytest.mark.parametrize("finder", ["haematoxylin", "blue-ratio"])
+def test_the_same_candidates(slide: Path, finder: str, tile_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
+    detector = All(finder=finder).eval()
+    with Slide(slide, mpp=0.25) as opened:
+        expected, statistics = search(opened, detector.finder)
+        covering = inference.cover(opened, detector, tile_px)
+        mine = detector.for_slide(covering)
+        found = inference.detect(opened, detector, tile_px=tile_px)
+    assert mine.statistics == statistics
+    assert len(expected) > 30
+
+    def inside(xy: np.ndarray) -> set[tuple[float, float]]:
+        """Away from the far border, where tiles that begin at even px see a white px beyond it."""
+        kept = xy[(xy < [701 - 40, 523 - 40]).all(axis=1)]
+        return {(round(x, 2), round(y, 2)) for x, y in kept.tolist()}
+
+    assert inside(found.xy) == inside(expected.xy) and len(inside(found.xy)) > 20
