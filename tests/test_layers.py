@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "modelfile": {"__init__", "errors"},
     "checkpoint": {*PLAIN, "methods", "modelfile"},
     "recipe": {"errors", "methods", "optimisation", "outputs"},
+    "runtime": {*PLAIN, "checkpoint", "dataset", "methods", "modelfile", "phantom", "slide", "tiles"},
     "pipeline": set(),
     "inference": {"dataset", "detections", "errors", "methods", "pipeline", "slide", "tiles"},
     "validation": {*PLAIN, "checkpoint", "dataset", "evaluation", "inference", "methods", "recipe", "slide"},
@@ -113,7 +114,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "probe": {"dataset", "errors", "methods", "patches", "pool", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
-    "cohort": {*PLAIN, "checkpoint", "inference", "methods", "pipeline", "slide", "tissue"},
+    "cohort": {*PLAIN, "checkpoint", "device", "inference", "methods", "pipeline", "slide", "tissue"},
     "adaptation": {
         *PLAIN,
         "batch",

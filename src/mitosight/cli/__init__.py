@@ -18,6 +18,7 @@ from mitosight.cli.convert import convert
 from mitosight.cli.demo import demo
 from mitosight.cli.detect import detect
 from mitosight.cli.evaluate import evaluate
+from mitosight.cli.export import export
 from mitosight.cli.info import info
 from mitosight.cli.methods import methods
 from mitosight.cli.phantom import phantom
@@ -70,6 +71,7 @@ app.command()(tune)
 app.command()(detect)
 app.command()(adapt)
 app.command()(candidates)
+app.command()(export)
 app.command()(methods)
 app.command()(styles)
 app.command()(samples)

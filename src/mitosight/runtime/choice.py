@@ -1,0 +1,238 @@
+"""Which runtime: opened by name or, for "auto", the fastest, once it was seen to find what torch fp32 finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mitosight import checkpoint, modelfile
+from mitosight.errors import InputError, UsageError
+from mitosight.methods import create
+from mitosight.methods.detector import Detector
+from mitosight.outputs import sha256
+from mitosight.phantom import SCANNERS, draw_tissue, scan
+from mitosight.runtime import cache
+from mitosight.runtime.agreement import Agreement, Tiles, compare, judged_from, seconds
+from mitosight.runtime.conversion import with_runner
+from mitosight.runtime.files import SUFFIX, check_weights, export, form_of, is_exported, precision_of, read_header
+from mitosight.runtime.runners import HalfTorch, OnnxRuntime, OpenVino, Runner
+
+TOLERANCE = {"fp32": 0.001, "bf16": 0.02, "int8": 0.1}  # measured on real tiles: 7e-7, 0.004, 0.041; docs/runtime.md
+NAMES = ("torch", "torch-bf16", "onnx", "openvino", "openvino-bf16", "openvino-int8", "auto")
+TILES = 4  # that a check looks at
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One detector and what its runtimes hang on."""
+
+    detector: Detector
+    file: Path
+    place: Path
+    threads: int
+    tiles: Tiles
+    tolerance: float | None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.detector.parameters()).device
+
+    def tolerated(self, name: str) -> float:
+        return TOLERANCE[precision_of(name)] if self.tolerance is None else self.tolerance
+
+
+def load(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    tiles: Tiles = (),
+    **settings: Any,
+) -> Detector:
+    """The detector of a model file, a training's folder, or an exported file, in a runtime.
+
+    Args:
+        path: what it is, is told by its content.
+        name: see `open_runtime`; None for torch, and for the one that an exported file is for.
+        tiles, settings: see `open_runtime`; an exported file is not checked again.
+
+    Raises:
+        InputError: as `checkpoint.load`, or an exported file is damaged.
+        UsageError: as `open_runtime`, or an exported file is for another runtime.
+    """
+    device = torch.device(device)
+    if is_exported(path):
+        return _exported(Path(path), name, device, settings.get("threads"))
+    file = modelfile.locate(path)
+    return open_runtime(checkpoint.load(file).to(device), file, name or "torch", tiles, **settings)
+
+
+def open_runtime(
+    detector: Detector,
+    model_file: Path,
+    name: str,
+    tiles: Tiles = (),
+    *,
+    tolerance: float | None = None,
+    int8: bool = False,
+    threads: int | None = None,
+) -> Detector:
+    """A copy of `detector` that shares its weights and whose network runs in the runtime `name`.
+
+    But for "torch" it is checked first, against torch fp32, and the outcome kept in $MITOSIGHT_CACHE, else in
+    ~/.cache/mitosight, by model, machine, versions and side of the tiles: see `agreement.compare`. Its
+    `runtime` says name, tolerance, agreement and seconds.
+
+    Args:
+        detector: as `checkpoint.load` gives it, on its device.
+        model_file: the file it came from, whose checksum names what is kept.
+        name: one of `NAMES`. "auto" takes the fastest that is installed and agrees, of fp32 and bf16.
+        tiles: (H, W, 3) uint8 that the check looks at, the first four; best of the slides to come. Without any, drawn
+            ones. Their side is that of the speeds.
+        tolerance: largest difference of scores; by default 0.001 for fp32, 0.02 for bf16, 0.1 for int8.
+        int8: whether "auto" may take int8 too.
+        threads: cores to be used; those that torch uses by default.
+
+    Raises:
+        UsageError: no such runtime, not installed, not for this device, not calibrated, or it does not agree.
+        InputError: the cache cannot be written.
+    """
+    if name not in NAMES:
+        raise UsageError(None, f"no runtime {name!r}", f"runtimes are {', '.join(NAMES)}")
+    if name == "torch":
+        return detector
+    side = min(len(tiles[0]), len(tiles[0][0])) if len(tiles) else detector.tile_px
+    shown = list(tiles[:TILES]) if len(tiles) else drawn(detector, side)
+    checksum = sha256(model_file)
+    place = cache.folder(checksum)
+    asked = Asked(detector, Path(model_file), place, threads or torch.get_num_threads(), shown, tolerance)
+    facts = {"side_px": side, "tolerance": tolerance, "int8": int8, **cache.machine(asked.device, asked.threads)}
+    file = cache.check_file(place, name, facts)
+    outcome = cache.read(file)
+    if outcome is None:
+        names = [n for n in NAMES[1:-1] if int8 or n != "openvino-int8"] if name == "auto" else [name]
+        outcome = {"model_sha256": checksum, **facts, "runtimes": _checked(asked, names, name == "auto")}
+        cache.keep(file, outcome)
+    return _opened(asked, name, outcome["runtimes"])
+
+
+def _opened(asked: Asked, name: str, rows: dict[str, dict[str, Any]]) -> Detector:
+    """The runtime that was asked for, or the fastest of those that agree; a refusal where it does not."""
+    if name == "auto":
+        agreeing = {n: row["seconds"] for n, row in rows.items() if row["agrees"]}
+        name = min(agreeing, key=lambda n: agreeing[n])
+        if name == "torch":
+            return asked.detector
+    elif not rows[name]["agrees"]:
+        raise UsageError(
+            asked.file, f"in runtime {name} finds other figures than in torch: {rows[name]['told']}",
+            f"use --runtime torch; accepted are 0 points, and scores within {asked.tolerated(name):g}",
+        )  # fmt: skip
+    told = {"name": name, "tolerance": asked.tolerated(name), **rows[name]}
+    return with_runner(asked.detector, _runner(asked, name), told)
+
+
+def asked(detector: Detector, file: Path, place: Path, tiles: Tiles) -> Asked:
+    """What `unchecked` asks for."""
+    return Asked(detector, file, place, torch.get_num_threads(), tiles, None)
+
+
+def unchecked(asked: Asked, name: str) -> Detector:
+    """The detector in a runtime that nobody compared with torch; for measurements. Errors as in `open_runtime`."""
+    return with_runner(asked.detector, _runner(asked, name), {"name": name})
+
+
+def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> dict[str, dict[str, Any]]:
+    """Agreement and seconds of each runtime; with `lenient` one that cannot be opened is a row that says why."""
+    plain = asked.detector
+    opened: dict[str, Detector] = {"torch": plain}
+    rows: dict[str, dict[str, Any]] = {}
+    for name in names:
+        try:
+            opened[name] = with_runner(plain, _runner(asked, name), {"name": name})
+        except UsageError as error:
+            if not lenient:
+                raise
+            rows[name] = {"agrees": False, "told": str(error), "seconds": None}
+    times = seconds(opened, asked.tiles)
+    for name, detector in opened.items():
+        tolerated = asked.tolerated(name)
+        least = judged_from(plain, precision_of(name), tolerated)
+        found = compare(plain, detector, asked.tiles, least) if name != "torch" else None
+        rows[name] = _row(found, times[name], tolerated)
+    return rows
+
+
+def _row(found: Agreement | None, took: float, tolerated: float) -> dict[str, Any]:
+    if found is None:
+        return {"agrees": True, "told": "what the others are compared with", "seconds": took}
+    return {"agrees": found.within(tolerated), "told": found.told(), "seconds": took, **asdict(found)}
+
+
+def _runner(asked: Asked, name: str) -> Runner:
+    """The runtime of that name, of a network that is converted when it is not kept from an earlier time."""
+    if name == "torch-bf16":
+        return HalfTorch(getattr(asked.detector, asked.detector.converted), asked.device)
+    form = form_of(name)
+    if form == "openvino" and asked.device.type != "cpu":
+        raise UsageError(None, "OpenVINO runs on the CPU", "use --device cpu, or another runtime")
+    file = kept_file(asked.place, name)
+    if not file.is_file():
+        if name == "openvino-int8":
+            raise UsageError(
+                asked.file, "is not calibrated for int8",
+                f"mitosight export {asked.file} --format openvino --precision int8 --calibrate IMAGES",
+            )  # fmt: skip
+        header = modelfile.read_header(asked.file)
+        on_cpu = asked.detector if asked.device.type == "cpu" else checkpoint.load(asked.file)
+        export(on_cpu, header, file, form, model_sha256=sha256(asked.file))
+    return session(file, name, asked.device, asked.threads)
+
+
+def kept_file(place: Path, name: str) -> Path:
+    """Where in the cache the network for a runtime is; bf16 computes with the file of fp32."""
+    form = form_of(name)
+    return place / (("openvino-int8" if name == "openvino-int8" else form) + SUFFIX[form])
+
+
+def session(file: Path, name: str, device: torch.device, threads: int) -> Runner:
+    """What computes with an exported file in the runtime `name`; errors as in `OnnxRuntime` and `OpenVino`."""
+    if form_of(name) == "onnx":
+        return OnnxRuntime(file, device, threads)
+    return OpenVino(file, precision_of(name), threads)
+
+
+def _exported(file: Path, name: str | None, device: torch.device, threads: int | None) -> Detector:
+    """The detector of an exported file; it has no weights of its own."""
+    header = read_header(file)
+    own = header["exported"]["runtime"]
+    if name not in (None, "auto", own):
+        raise UsageError(file, f"was exported for the runtime {own}, not {name}", "give the model that it came from")
+    try:
+        detector = create(header["method"], header["scanners"], header["arguments"]).eval().to(device)
+    except UsageError as error:
+        raise InputError(file, f"holds arguments that do not fit {header['method']} ({error})") from None
+    detector.threshold = float(header["threshold"])
+    if form_of(own) == "openvino":
+        check_weights(file, header)
+    runner = session(file, own, device, threads or torch.get_num_threads())
+    for weights in detector.parameters():  # they are in the file: what asks for them here is to fail
+        weights.data = weights.data.new_empty(0)
+    return with_runner(detector, runner, {"name": own, **header["exported"].get("agreement", {})})
+
+
+def drawn(detector: Detector, side_px: int) -> Tiles:
+    """Two drawn tiles, one a scanner, where no tile of a slide is given."""
+    reach_um = side_px * detector.mpp
+    tissue = draw_tissue(0, (reach_um, reach_um))
+    found = []
+    for number, scanner in enumerate(list(SCANNERS.values())[:2]):
+        image = Image.fromarray(scan(tissue, scanner, number)[0])
+        found.append(np.asarray(image.resize((side_px, side_px))))
+    return found
