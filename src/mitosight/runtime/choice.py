@@ -115,14 +115,16 @@ def open_runtime(
     facts = {"side_px": side, "tolerance": tolerance, "int8": int8, **cache.machine(asked.device, asked.threads)}
     file = cache.check_file(place, name, facts)
     outcome = cache.read(file)
+    opened: dict[str, Detector] = {}
     if outcome is None:
         names = [n for n in NAMES[1:-1] if int8 or n != "openvino-int8"] if name == "auto" else [name]
-        outcome = {"model_sha256": checksum, **facts, "runtimes": _checked(asked, names, name == "auto")}
+        rows = _checked(asked, names, name == "auto", opened)
+        outcome = {"model_sha256": checksum, **facts, "runtimes": rows}
         cache.keep(file, outcome)
-    return _opened(asked, name, outcome["runtimes"])
+    return _chosen(asked, name, outcome["runtimes"], opened)
 
 
-def _opened(asked: Asked, name: str, rows: dict[str, dict[str, Any]]) -> Detector:
+def _chosen(asked: Asked, name: str, rows: dict[str, dict[str, Any]], opened: dict[str, Detector]) -> Detector:
     """The runtime that was asked for, or the fastest of those that agree; a refusal where it does not."""
     if name == "auto":
         agreeing = {n: row["seconds"] for n, row in rows.items() if row["agrees"]}
@@ -135,7 +137,9 @@ def _opened(asked: Asked, name: str, rows: dict[str, dict[str, Any]]) -> Detecto
             f"use --runtime torch; accepted are 0 points, and scores within {asked.tolerated(name):g}",
         )  # fmt: skip
     told = {"name": name, "tolerance": asked.tolerated(name), **rows[name]}
-    return with_runner(asked.detector, _runner(asked, name), told)
+    found = opened.get(name) or unchecked(asked, name)
+    found.runtime = told
+    return found
 
 
 def asked(detector: Detector, file: Path, place: Path, tiles: Tiles) -> Asked:
@@ -148,14 +152,18 @@ def unchecked(asked: Asked, name: str) -> Detector:
     return with_runner(asked.detector, _runner(asked, name), {"name": name})
 
 
-def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> dict[str, dict[str, Any]]:
-    """Agreement and seconds of each runtime; with `lenient` one that cannot be opened is a row that says why."""
-    plain = asked.detector
-    opened: dict[str, Detector] = {"torch": plain}
+def _checked(
+    asked: Asked, names: Sequence[str], lenient: bool, opened: dict[str, Detector]
+) -> dict[str, dict[str, Any]]:
+    """Agreement and seconds of each runtime, which are left in `opened`.
+
+    With `lenient` one that cannot be opened is a row that says why.
+    """
+    plain = opened["torch"] = asked.detector
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         try:
-            opened[name] = with_runner(plain, _runner(asked, name), {"name": name})
+            opened[name] = unchecked(asked, name)
         except UsageError as error:
             if not lenient:
                 raise
