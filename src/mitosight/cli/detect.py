@@ -28,6 +28,7 @@ def detect(
         False, "--bf16", help="Half precision: faster on newer processors, scores differ a little."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    scheduler: str = typer.Option(None, help="Worker processes: local, local:N, or a Dask scheduler's address."),
 ) -> None:
     """Find the mitotic figures of slides. Research use only.
 
@@ -45,9 +46,11 @@ def detect(
     found = find_slides(slides)
     table = regions.read_mpp(domains) if domains is not None else None
     where: Path | Literal["find", "all"] = tissue or ("all" if no_tissue else "find")
-    settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16, where, preview, redo)
+    settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16, where, preview, redo, scheduler, device)
     file = modelfile.locate(model)
-    detector = checkpoint.load(file).to(choose(device))
+    detector = checkpoint.load(file)
+    if scheduler is None:
+        detector = detector.to(choose(device))
     with Bars(len(found)) as bars:
         rows = cohort.detect_slides(found, file, detector, out, settings, bars)
     tell(found, rows, out)

@@ -16,17 +16,17 @@ from typing import Any, Protocol
 from mitosight import checkpoint, detections, inference, tissue
 from mitosight.cohort.journal import Journal
 from mitosight.cohort.record import FAILED, OK, PROGRESS, Record, Row
+from mitosight.cohort.searcher import Searcher, searcher
 from mitosight.cohort.settings import Preparation, Prepared, Settings
 from mitosight.detections import Detections
-from mitosight.errors import InputError
-from mitosight.inference import Progress, Workers
+from mitosight.errors import InputError, UsageError
+from mitosight.inference import Progress
 from mitosight.methods.detector import Detector
 from mitosight.outputs import alone, sha256
 from mitosight.pipeline import ahead
 from mitosight.slide import Slide
 
 ENLARGED = 1.5  # times the model's mpp: beyond it the slide lacks what the model looks at
-AT_ONCE = 2  # slides: while the last tiles of one are searched, the next is opened and read
 
 
 class Watch(Protocol):
@@ -55,15 +55,18 @@ def detect_slides(
     detector for each slide; without it, it is `detector` for all. Returns the rows of `slides`.
 
     Raises:
-        UsageError: `out` is a file or holds a training, or another run is writing to it.
+        UsageError: `out` is a file or holds a training, or another run is writing to it; the scheduler cannot be
+            used, or goes away, or is to do with `prepare`.
         InputError: `out` holds results of another model, or of another preparation, or cannot be written.
     """
+    if prepare is not None and settings.scheduler is not None:
+        raise UsageError(None, "--scheduler for slides with a preparation of their own", "search them without it")
     threshold = detector.threshold if settings.threshold is None else settings.threshold
     header = {"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)}
     arguments = {"threshold": threshold, **settings.of_points(""), "mpp": settings.mpp}
     record = Record(out, header, arguments, None if prepare is None else prepare.settings)
     mine = []
-    with alone(out), inference.workers(detector, settings.batch, settings.bf16) as by:
+    with alone(out), searcher(model, header["sha256"], detector, settings) as by:
         searching = _Searching(detector, record, settings, by, watch, prepare)
         with closing(searching.all(slides)) as outcomes:
             for path, name, outcome in outcomes:
@@ -88,12 +91,12 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Searching:
-    """Searches slides, up to `AT_ONCE` at a time, which share the workers."""
+    """Searches slides, a few at a time, which share what searches them."""
 
     detector: Detector
     record: Record
     settings: Settings
-    by: Workers
+    by: Searcher
     watch: Watch | None
     prepare: Preparation | None
     stopped: Event = field(default_factory=Event)
@@ -104,9 +107,9 @@ class _Searching:
         if self.prepare is not None or len(items) == 1:
             yield from (self.one(item) for item in items)
             return
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="slide") as pool:
+        with ThreadPoolExecutor(self.by.at_once, thread_name_prefix="slide") as pool:
             try:
-                yield from ahead(self.one, items, pool, AT_ONCE)
+                yield from ahead(self.one, items, pool, self.by.at_once)
             finally:
                 self.stopped.set()
 
@@ -167,7 +170,7 @@ class _Searching:
         missing = [number for number in range(len(covering.chunks)) if number not in found]
         if missing:
             progress = self._progress(slide.path)
-            for number, points in inference.search(covering, detector.for_slide(covering), missing, self.by, progress):
+            for number, points in self.by.search(covering, detector, missing, progress):
                 found[number] = points
                 if len(covering.chunks) > 1:
                     journal.add(number, points)

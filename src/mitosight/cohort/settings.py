@@ -25,6 +25,8 @@ class Settings:
         tissue: "find" searches the tissue alone, "all" the whole slide, a path to GeoJSON the areas that it draws.
         preview: whether a picture of each slide with the outline of its tissue is written.
         redo: whether slides are searched again that the folder has results of.
+        scheduler: whose workers search: "local", "local:N" or the address of a Dask scheduler; None for this process.
+        device: of these workers; this process searches where the detector is.
     """
 
     mpp: float | None = None
@@ -36,6 +38,8 @@ class Settings:
     tissue: Literal["find", "all"] | Path = "find"
     preview: bool = False
     redo: bool = False
+    scheduler: str | None = None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not possible(self.mpp):

@@ -1,0 +1,67 @@
+"""What finds the points of a slide's chunks: the threads of this process, or the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mitosight import inference
+from mitosight.cohort.scheduler import connected
+from mitosight.cohort.settings import Settings
+from mitosight.cohort.worker import How
+from mitosight.detections import Detections
+from mitosight.inference import Covering, Progress, Workers
+from mitosight.methods.detector import Detector
+
+
+class Searcher(Protocol):
+    """Several threads may search at once.
+
+    Attributes:
+        at_once: how many slides are worth searching at the same time.
+    """
+
+    @property
+    def at_once(self) -> int: ...
+
+    def search(
+        self, covering: Covering, detector: Detector, chunks: Sequence[int], progress: Progress
+    ) -> Iterator[tuple[int, Detections]]:
+        """The points of each of the chunks, in level-0 px, with its number; each once, as they are done.
+
+        `progress` may stop the search by raising; it is called at least when a chunk is done.
+        """
+        ...
+
+
+@contextmanager
+def searcher(model: Path, checksum: str, detector: Detector, settings: Settings) -> Iterator[Searcher]:
+    """Where `settings` say; `model` is the file of `detector`.
+
+    Raises:
+        UsageError: the scheduler cannot be used; see `connected`.
+    """
+    if settings.scheduler is None:
+        with inference.workers(detector, settings.batch, settings.bf16) as by:
+            yield Here(by)
+    else:
+        how = How(model.resolve(), checksum, settings.device, settings.batch, settings.bf16)
+        with connected(settings.scheduler, how) as found:
+            yield found
+
+
+@dataclass(frozen=True)
+class Here:
+    """The threads of this process."""
+
+    by: Workers
+    at_once: int = 2  # while the last tiles of one are searched, the next is opened and read
+
+    def search(
+        self, covering: Covering, detector: Detector, chunks: Sequence[int], progress: Progress
+    ) -> Iterator[tuple[int, Detections]]:
+        """See `Searcher`."""
+        yield from inference.search(covering, detector.for_slide(covering), chunks, self.by, progress)
