@@ -114,7 +114,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "probe": {"dataset", "errors", "methods", "patches", "pool", "regions"},
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
-    "cohort": {*PLAIN, "checkpoint", "device", "inference", "methods", "pipeline", "slide", "tissue"},
+    "cohort": {*PLAIN, "checkpoint", "device", "inference", "methods", "pipeline", "runtime", "slide", "tissue"},
     "adaptation": {
         *PLAIN,
         "batch",

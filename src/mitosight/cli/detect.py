@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def detect(
     slides: list[Path] = typer.Argument(..., help="Slides, or folders of them."),
-    model: Path = typer.Option(..., help="Model folder or file that `mitosight train` wrote."),
+    model: Path = typer.Option(..., help="What `mitosight train` or `mitosight export` wrote."),
     out: Path = typer.Option(..., help="Folder of the results."),
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what the files say."),
     domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),
@@ -24,8 +24,9 @@ def detect(
     tile_px: int = typer.Option(None, min=128, help="Side of the tiles; default the model's."),
     batch: int = typer.Option(None, min=1, help="Tiles at a time for each worker; default 1, on a GPU 16."),
     redo: bool = typer.Option(False, "--redo", help="Search slides anew that OUT has results of."),
-    bf16: bool = typer.Option(
-        False, "--bf16", help="Half precision: faster on newer processors, scores differ a little."
+    runtime: str = typer.Option(
+        "torch",
+        help="torch, torch-bf16, onnx, openvino, openvino-bf16, openvino-int8, or auto: the fastest that agrees.",
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     scheduler: str = typer.Option(None, help="Worker processes: local, local:N, or a Dask scheduler's address."),
@@ -34,7 +35,7 @@ def detect(
 
     A run that was broken off goes on when it is started again.
     """
-    from mitosight import checkpoint, cohort, modelfile, regions
+    from mitosight import cohort, regions
     from mitosight.cli.progress import Bars
     from mitosight.device import choose
     from mitosight.errors import UsageError
@@ -46,11 +47,10 @@ def detect(
     found = find_slides(slides)
     table = regions.read_mpp(domains) if domains is not None else None
     where: Path | Literal["find", "all"] = tissue or ("all" if no_tissue else "find")
-    settings = cohort.Settings(mpp, table, threshold, tile_px, batch, bf16, where, preview, redo, scheduler, device)
-    file = modelfile.locate(model)
-    detector = checkpoint.load(file)
-    if scheduler is None:
-        detector = detector.to(choose(device))
+    settings = cohort.Settings(
+        mpp, table, threshold, tile_px, batch, False, where, preview, redo, runtime, scheduler, device
+    )
+    file, detector, settings = cohort.opened(found, model, settings, choose(device if scheduler is None else "cpu"))
     with Bars(len(found)) as bars:
         rows = cohort.detect_slides(found, file, detector, out, settings, bars)
     tell(found, rows, out)

@@ -48,7 +48,7 @@ def searcher(model: Path, checksum: str, detector: Detector, settings: Settings)
         with inference.workers(detector, settings.batch, settings.bf16) as by:
             yield Here(by)
     else:
-        how = How(model.resolve(), checksum, settings.device, settings.batch, settings.bf16)
+        how = How(model.resolve(), checksum, settings.device, settings.batch, settings.bf16, settings.runtime)
         with connected(settings.scheduler, how) as found:
             yield found
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
-from mitosight import checkpoint, detections, inference, tissue
+from mitosight import detections, inference, runtime, tissue
 from mitosight.cohort.journal import Journal
 from mitosight.cohort.record import FAILED, OK, PROGRESS, Record, Row
 from mitosight.cohort.searcher import Searcher, searcher
-from mitosight.cohort.settings import Preparation, Prepared, Settings
+from mitosight.cohort.settings import Preparation, Prepared, Settings, tissue_of
 from mitosight.detections import Detections
 from mitosight.errors import InputError, UsageError
 from mitosight.inference import Progress
@@ -62,8 +62,8 @@ def detect_slides(
     if prepare is not None and settings.scheduler is not None:
         raise UsageError(None, "--scheduler for slides with a preparation of their own", "search them without it")
     threshold = detector.threshold if settings.threshold is None else settings.threshold
-    header = {"path": str(model), "sha256": sha256(model), **checkpoint.read_header(model)}
-    arguments = {"threshold": threshold, **settings.of_points(""), "mpp": settings.mpp}
+    header = {"path": str(model), "sha256": sha256(model), **runtime.read_header(model)}
+    arguments = {"threshold": threshold, **settings.of_points(""), "mpp": settings.mpp, "checked": detector.runtime}
     record = Record(out, header, arguments, None if prepare is None else prepare.settings)
     mine = []
     with alone(out), searcher(model, header["sha256"], detector, settings) as by:
@@ -124,10 +124,9 @@ class _Searching:
         return path, name, outcome
 
     def _searched(self, path: Path, name: str, started: float) -> _Outcome:
-        table_mpp = (self.settings.table_mpp or {}).get(path.name)
-        with Slide(path, mpp=self.settings.mpp, table_mpp=table_mpp) as slide:
+        with Slide(path, mpp=self.settings.mpp, table_mpp=self.settings.table_of(path)) as slide:
             area_mm2 = slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
-            where = _tissue(slide, self.settings.tissue)
+            where = tissue_of(slide, self.settings.tissue)
             if where is not None and self.settings.preview:
                 tissue.preview(slide, where, self.record.out / f"{name}.png")
             facts = self._facts(path)
@@ -187,12 +186,6 @@ class _Searching:
                 show(done, total, mm2)
 
         return progress
-
-
-def _tissue(slide: Slide, where: str | Path) -> tissue.Tissue | None:
-    if isinstance(where, Path):
-        return tissue.tissue_from_geojson(where, slide)
-    return tissue.find_tissue(slide) if where == "find" else None
 
 
 def _warning(slide: Slide, detector: Detector, where: tissue.Tissue | None) -> str:

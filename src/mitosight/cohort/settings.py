@@ -12,6 +12,7 @@ from mitosight.methods.detector import Detector
 from mitosight.mpp import ACCEPTED_MPP, possible
 from mitosight.outputs import sha256
 from mitosight.slide import Slide
+from mitosight.tissue import Tissue, find_tissue, tissue_from_geojson
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Settings:
         tissue: "find" searches the tissue alone, "all" the whole slide, a path to GeoJSON the areas that it draws.
         preview: whether a picture of each slide with the outline of its tissue is written.
         redo: whether slides are searched again that the folder has results of.
+        runtime: of the network, see `mitosight.runtime`.
         scheduler: whose workers search: "local", "local:N" or the address of a Dask scheduler; None for this process.
         device: of these workers; this process searches where the detector is.
     """
@@ -38,6 +40,7 @@ class Settings:
     tissue: Literal["find", "all"] | Path = "find"
     preview: bool = False
     redo: bool = False
+    runtime: str = "torch"
     scheduler: str | None = None
     device: str = "auto"
 
@@ -46,6 +49,10 @@ class Settings:
             raise UsageError(None, f"--mpp is {self.mpp:g}", ACCEPTED_MPP)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(None, f"--threshold is {self.threshold:g}", "scores go from 0 to 1")
+
+    def table_of(self, path: Path) -> float | None:
+        """What the table says of a slide's µm per px."""
+        return (self.table_mpp or {}).get(path.name)
 
     def of_points(self, name: str) -> dict[str, Any]:
         """All that decides the points of the slide called `name`, beside its pixels and the model."""
@@ -56,7 +63,19 @@ class Settings:
             "batch": self.batch,
             "bf16": self.bf16,
             "tissue": drawn,
+            "runtime": self.runtime,
         }
+
+
+def tissue_of(slide: Slide, where: Literal["find", "all"] | Path) -> Tissue | None:
+    """Where a slide is searched, by the attribute `tissue` of `Settings`; None for everywhere.
+
+    Raises:
+        InputError: as `find_tissue` and `tissue_from_geojson`.
+    """
+    if isinstance(where, Path):
+        return tissue_from_geojson(where, slide)
+    return find_tissue(slide) if where == "find" else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mitosight import __version__, checkpoint, device, inference
+from mitosight import __version__, device, inference, runtime
 from mitosight.detections import Detections
 from mitosight.errors import InputError
 from mitosight.inference import Covering, Workers
@@ -37,6 +37,7 @@ class How:
     device: str
     batch: int | None
     bf16: bool
+    runtime: str
 
 
 @dataclass(frozen=True)
@@ -126,4 +127,5 @@ def _load(how: How) -> tuple[Detector, Workers]:
     torch.set_num_threads(max(1, threads // number))
     pool = ThreadPoolExecutor(number, thread_name_prefix="search")
     batch = how.batch or (1 if where.type == "cpu" else GPU_BATCH)
-    return checkpoint.load(how.model).to(where), Workers(pool, number, batch, how.bf16)
+    detector = runtime.load(how.model, how.runtime, device=where, threads=threads)
+    return detector, Workers(pool, number, batch, how.bf16)

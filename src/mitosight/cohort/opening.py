@@ -1,0 +1,53 @@
+"""The detector that searches a cohort, in the runtime that was asked for, seen to find the same in its slides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mitosight import checkpoint, inference, modelfile, runtime
+from mitosight.cohort.settings import Settings, tissue_of
+from mitosight.errors import InputError
+from mitosight.methods.detector import Detector
+from mitosight.slide import Slide
+
+SHOWN = 4  # tiles, by which a runtime is compared with torch
+
+
+def opened(
+    slides: Sequence[Path], model: Path, settings: Settings, device: torch.device
+) -> tuple[Path, Detector, Settings]:
+    """The model's file, its detector on `device` in the runtime of `settings`, and settings with the one it became.
+
+    A runtime is compared with torch on tiles of the first slide that can be read, once for each model and machine.
+
+    Raises:
+        InputError: the model cannot be used.
+        UsageError: as `runtime.open_runtime`.
+    """
+    if runtime.is_exported(model):
+        detector = runtime.load(model, None if settings.runtime == "torch" else settings.runtime, device=device)
+        return model, detector, replace(settings, runtime=str(detector.runtime["name"]))
+    file = modelfile.locate(model)
+    plain = checkpoint.load(file).to(device)
+    if settings.runtime == "torch":
+        return file, plain, settings
+    detector = runtime.open_runtime(plain, file, settings.runtime, shown(slides, plain, settings))
+    return file, detector, replace(settings, runtime=str(detector.runtime.get("name", "torch")))
+
+
+def shown(slides: Sequence[Path], detector: Detector, settings: Settings) -> list[NDArray[np.uint8]]:
+    """Tiles from all over the first slide that can be read and holds tissue; none where there is no such slide."""
+    for path in slides:
+        with suppress(InputError), Slide(path, mpp=settings.mpp, table_mpp=settings.table_of(path)) as slide:
+            covering = inference.cover(slide, detector, settings.tile_px, tissue_of(slide, settings.tissue))
+            if covering.tiles:
+                chosen = np.linspace(0, len(covering.tiles) - 1, min(SHOWN, len(covering.tiles))).round().astype(int)
+                return [covering.read(covering.tiles[k]) for k in chosen]
+    return []
