@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mitosight.errors import UsageError
-from mitosight.tiles import Tile, grid
+from mitosight.tiles import Tile, grid, grid_near
 
 
 def test_by_hand() -> None:
@@ -94,3 +94,35 @@ def test_tiles_on_a_grid_begin_and_are_cut_on_it(width: int, height: int) -> Non
         assert tile.x_px <= x0 and tile.y_px <= y0 and x1 <= tile.x_px + 130 and y1 <= tile.y_px + 130
         assert tile.x_px + 130 < max(width, 130) + 4 and tile.y_px + 130 < max(height, 130) + 4
     assert (owned == 1).all()
+
+
+def test_tiles_near_points_by_hand() -> None:
+    """Columns own 0-224-416-600 (tiles at 0, 192, 344), rows 0-178-300 (0, 44... of a 300 px frame: two rows)."""
+    size = (600, 300)
+    every = grid(*size, 256, 64)
+    assert [t.owns for t in every[:3]] == [(0, 0, 224, 150), (224, 0, 396, 150), (396, 0, 600, 150)]
+
+    def near(*xy: tuple[float, float], reach: float = 10) -> list[int]:
+        return [every.index(t) for t in grid_near(size, 256, 64, 1, np.array(xy, float).reshape(-1, 2), reach)]
+
+    assert near() == []
+    assert near((100, 50)) == [0]
+    assert near((220, 50)) == [0, 1]
+    assert near((220, 145)) == [0, 1, 3, 4]
+    assert near((214, 50)) == [0] and near((214.1, 50)) == [0, 1]  # less than the reach
+    assert near((600, 300)) == [5] and near((100, 50), (100, 60), (500, 299)) == [0, 5]
+    assert near((310, 50), reach=90) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("step_px", [1, 2])
+def test_tiles_near_points_are_those_that_own_a_place_within_reach(step_px: int) -> None:
+    rng = np.random.default_rng(step_px)
+    size = (1503, 1101)
+    xy, reach = rng.uniform(0, size, (12, 2)), 33.0
+    expected = []
+    for tile in grid(*size, 192, 64, step_px):
+        x0, y0, x1, y1 = tile.owns
+        x, y = xy[:, 0], xy[:, 1]
+        if ((x > x0 - reach) & (x < x1 + reach) & (y > y0 - reach) & (y < y1 + reach)).any():
+            expected.append(tile)
+    assert grid_near(size, 192, 64, step_px, xy, reach) == expected

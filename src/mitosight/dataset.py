@@ -17,13 +17,14 @@ from torch.utils.data import Dataset
 from mitosight.augment import Augment
 from mitosight.batch import Batch
 from mitosight.errors import InputError
-from mitosight.regions import BOX_PX, HARD_NEGATIVE, MITOTIC_FIGURE, Region
+from mitosight.regions import HARD_NEGATIVE, MITOTIC_FIGURE, Region
 from mitosight.slide import Slide
 
 COLUMNS = ("scanner", "tumor_type", "species")
 Near = Literal["corner", "radius", "inside"]
 Background = Literal["any", "empty"]
 TRIES = 20  # of a place without figures
+BOX_UM = 12.5  # side of the boxes of MIDOG
 
 
 def working_mpp(slide_mpp: float, mpp: float, tolerance: float) -> float:
@@ -132,6 +133,11 @@ class TileSource(Dataset[Batch]):
         drawn_from = [region for of_scanner in by_scanner.values() for region in of_scanner]
         check_sizes(self.images, drawn_from, self.tile_px, self.mpp, self.mpp_tolerance)
 
+    @property
+    def box_px(self) -> float:
+        """Side of the boxes around figures, px of a tile: 12.5 µm, which are the 50 px of MIDOG at 0.25 µm/px."""
+        return BOX_UM / self.mpp
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_slides": None}
 
@@ -195,7 +201,9 @@ class TileSource(Dataset[Batch]):
             angle, distance = rng.uniform(0, 2 * np.pi), side_px * np.sqrt(rng.random())
             shift: NDArray[np.float64] = distance * np.array([np.cos(angle), np.sin(angle)]) - side_px / 2
         else:
-            shift = -rng.uniform(0, side_px, 2) - (BOX_PX / 2 * side_px / self.tile_px if self.near == "corner" else 0)
+            shift = -rng.uniform(0, side_px, 2) - (
+                self.box_px / 2 * side_px / self.tile_px if self.near == "corner" else 0
+            )
         return np.add(centre, shift)
 
     def _finish(
@@ -205,7 +213,7 @@ class TileSource(Dataset[Batch]):
 
         Beyond the tile a warp shows its mirrored border: an annotation from there would lie on nothing.
         """
-        points = torch.from_numpy(np.column_stack([xy, np.full(len(xy), BOX_PX)]).astype(np.float32))
+        points = torch.from_numpy(np.column_stack([xy, np.full(len(xy), self.box_px)]).astype(np.float32))
         kept = self._inside(points)
         points, kinds = points[kept], torch.from_numpy(label)[kept]
         if self.augment is not None:

@@ -21,6 +21,7 @@ from mitosight.cli.evaluate import evaluate
 from mitosight.cli.export import export
 from mitosight.cli.info import info
 from mitosight.cli.methods import methods
+from mitosight.cli.pair import pair
 from mitosight.cli.phantom import phantom
 from mitosight.cli.samples import samples
 from mitosight.cli.styles import styles
@@ -72,6 +73,7 @@ app.command()(detect)
 app.command()(adapt)
 app.command()(candidates)
 app.command()(export)
+app.command()(pair)
 app.command()(methods)
 app.command()(styles)
 app.command()(samples)

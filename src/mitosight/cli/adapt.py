@@ -56,7 +56,7 @@ def adapt(
     file, where = modelfile.locate(model), choose(device)
     how = adaptation.Settings(lr, epochs, step, guard, most, keep_norm, bf16, seed)
     table = regions.read_mpp(domains) if domains is not None else None
-    settings = cohort.Settings(mpp, table, threshold, None, batch, bf16)
+    settings = cohort.Settings(mpp=mpp, table_mpp=table, threshold=threshold, batch=batch, bf16=bf16)
     found = find_slides(slides or [])
     detector = checkpoint.load(file).to(where)
     adaptation.check(detector)

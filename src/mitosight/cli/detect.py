@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +29,7 @@ def detect(
         "torch",
         help="torch, torch-bf16, onnx, openvino, openvino-bf16, openvino-int8, or auto: the fastest that agrees.",
     ),
+    fast: bool = typer.Option(False, "--fast", help="Look only where the model's first look found something."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     scheduler: str = typer.Option(None, help="Worker processes: local, local:N, or a Dask scheduler's address."),
 ) -> None:
@@ -48,9 +50,22 @@ def detect(
     table = regions.read_mpp(domains) if domains is not None else None
     where: Path | Literal["find", "all"] = tissue or ("all" if no_tissue else "find")
     settings = cohort.Settings(
-        mpp, table, threshold, tile_px, batch, False, where, preview, redo, runtime, scheduler, device
+        mpp=mpp,
+        table_mpp=table,
+        threshold=threshold,
+        tile_px=tile_px,
+        batch=batch,
+        tissue=where,
+        preview=preview,
+        redo=redo,
+        runtime=runtime,
+        scheduler=scheduler,
+        device=device,
     )
-    file, detector, settings = cohort.opened(found, model, settings, choose(device if scheduler is None else "cpu"))
+    on = choose(device if scheduler is None else "cpu")
+    file, detector, settings = cohort.opened(found, model, settings, on)
+    if fast:
+        settings = replace(settings, first=cohort.first_look(file, found, settings, on))
     with Bars(len(found)) as bars:
         rows = cohort.detect_slides(found, file, detector, out, settings, bars)
     tell(found, rows, out)

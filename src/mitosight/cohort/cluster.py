@@ -59,7 +59,9 @@ class Cluster:
 
         given: dict[str, Any] = {}
         if type(detector).for_slide is not Detector.for_slide:
-            [(_, given)] = self._results(covering, worker.statistics, {0: (self.how, entire)}, look)
+            [(_, given)] = self._results(
+                covering, worker.statistics, {0: (self.how, replace(entire, covering=entire.covering.whole))}, look
+            )
         calls = {n: (self.how, replace(entire, covering=_chunk(entire.covering, n)), given) for n in chunks}
         for number, (points, mm2) in self._results(covering, worker.points, calls, look):
             done += _tiles(covering, number)
@@ -177,4 +179,4 @@ def _tiles(covering: Covering, chunk: int) -> int:
 
 
 def _chunk(covering: Covering, number: int) -> Covering:
-    return replace(covering, runs=covering.chunks[number])
+    return replace(covering, runs=covering.chunks[number], all_runs=None)

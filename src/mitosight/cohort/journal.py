@@ -22,6 +22,10 @@ class Journal:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
 
+    def part(self, name: str) -> Journal:
+        """A journal within this one, which goes with it."""
+        return Journal(self.folder / name, self.key)
+
     def done(self) -> dict[int, Detections]:
         """The chunks that are done, by number; files of another key, or damaged ones, are removed."""
         found: dict[int, Detections] = {}

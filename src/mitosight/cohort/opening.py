@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitosight import checkpoint, inference, modelfile, runtime
-from mitosight.cohort.settings import Settings, tissue_of
-from mitosight.errors import InputError
+from mitosight import checkpoint, inference, modelfile, pairing, runtime
+from mitosight.cohort.settings import FirstLook, Settings, tissue_of
+from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
+from mitosight.outputs import sha256
 from mitosight.slide import Slide
 
 SHOWN = 4  # tiles, by which a runtime is compared with torch
@@ -40,6 +41,23 @@ def opened(
         return file, plain, settings
     detector = runtime.open_runtime(plain, file, settings.runtime, shown(slides, plain, settings))
     return file, detector, replace(settings, runtime=str(detector.runtime.get("name", "torch")))
+
+
+def first_look(model: Path, slides: Sequence[Path], settings: Settings, device: torch.device) -> FirstLook:
+    """The first look beside a model's file, in the runtime of `settings`.
+
+    Raises:
+        UsageError: there is none.
+        InputError: it was made for another model, or cannot be used.
+    """
+    file = modelfile.locate(model.parent / pairing.FOLDER)
+    if not file.is_file():
+        raise UsageError(file, "is not there: the model has no first look", "make it with mitosight pair")
+    facts = checkpoint.read_header(file)["provenance"].get("first", {})
+    if facts.get("of") != sha256(model):
+        raise InputError(file, "is the first look of another model", "make it again with mitosight pair")
+    _, detector, _ = opened(slides, file, settings, device)
+    return FirstLook(detector, file, sha256(file))
 
 
 def shown(slides: Sequence[Path], detector: Detector, settings: Settings) -> list[NDArray[np.uint8]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,19 +38,21 @@ class Searcher(Protocol):
 
 
 @contextmanager
-def searcher(model: Path, checksum: str, detector: Detector, settings: Settings) -> Iterator[Searcher]:
-    """Where `settings` say; `model` is the file of `detector`.
+def searcher(model: Path, checksum: str, detector: Detector, settings: Settings) -> Iterator[tuple[Searcher, Searcher]]:
+    """What searches where `settings` say, with the detector and with the first look; `model` is its file.
 
     Raises:
         UsageError: the scheduler cannot be used; see `connected`.
     """
     if settings.scheduler is None:
         with inference.workers(detector, settings.batch, settings.bf16) as by:
-            yield Here(by)
+            yield Here(by), Here(by)
     else:
         how = How(model.resolve(), checksum, settings.device, settings.batch, settings.bf16, settings.runtime)
         with connected(settings.scheduler, how) as found:
-            yield found
+            first = settings.first
+            early = found.how if first is None else replace(found.how, model=first.file.resolve(), sha256=first.sha256)
+            yield found, replace(found, how=early)
 
 
 @dataclass(frozen=True)
@@ -64,4 +66,4 @@ class Here:
         self, covering: Covering, detector: Detector, chunks: Sequence[int], progress: Progress
     ) -> Iterator[tuple[int, Detections]]:
         """See `Searcher`."""
-        yield from inference.search(covering, detector.for_slide(covering), chunks, self.by, progress)
+        yield from inference.search(covering, detector.for_slide(covering.whole), chunks, self.by, progress)

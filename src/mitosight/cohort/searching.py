@@ -20,7 +20,7 @@ from mitosight.cohort.searcher import Searcher, searcher
 from mitosight.cohort.settings import Preparation, Prepared, Settings, tissue_of
 from mitosight.detections import Detections
 from mitosight.errors import InputError, UsageError
-from mitosight.inference import Progress
+from mitosight.inference import Covering, Progress
 from mitosight.methods.detector import Detector
 from mitosight.outputs import alone, sha256
 from mitosight.pipeline import ahead
@@ -96,7 +96,7 @@ class _Searching:
     detector: Detector
     record: Record
     settings: Settings
-    by: Searcher
+    by: tuple[Searcher, Searcher]
     watch: Watch | None
     prepare: Preparation | None
     stopped: Event = field(default_factory=Event)
@@ -107,9 +107,9 @@ class _Searching:
         if self.prepare is not None or len(items) == 1:
             yield from (self.one(item) for item in items)
             return
-        with ThreadPoolExecutor(self.by.at_once, thread_name_prefix="slide") as pool:
+        with ThreadPoolExecutor(self.by[0].at_once, thread_name_prefix="slide") as pool:
             try:
-                yield from ahead(self.one, items, pool, self.by.at_once)
+                yield from ahead(self.one, items, pool, self.by[0].at_once)
             finally:
                 self.stopped.set()
 
@@ -163,18 +163,30 @@ class _Searching:
         return row.message, detections.read(file).get(path.name, Detections())
 
     def _points(self, slide: Slide, detector: Detector, where: tissue.Tissue | None, journal: Journal) -> Detections:
-        """The points of a slide: chunks that are in the journal, and those that are not."""
-        covering = inference.cover(slide, detector, self.settings.tile_px, where)
+        """The points of a slide, searched everywhere or where the first look found something."""
+        look = self.settings.first
+        if look is None:
+            covering = inference.cover(slide, detector, self.settings.tile_px, where)
+            every = self._found(covering, detector, self.by[0], journal)
+        else:
+            first = look.detector
+            seen = self._found(inference.cover(slide, first, None, where), first, self.by[1], journal.part("first"))
+            places = seen.xy[seen.score >= first.threshold]
+            covering = inference.cover_near(slide, detector, places, where)
+            every = self._found(covering, detector, self.by[0], journal)
+            every = every[inference.near(every.xy, places, slide.mpp)]
+        return every if where is None else every[where.holds(every.xy)]
+
+    def _found(self, covering: Covering, detector: Detector, by: Searcher, journal: Journal) -> Detections:
+        """The points of a covering: of chunks that are in the journal, and of those that are not."""
         found = {} if self.settings.redo else journal.done()
         missing = [number for number in range(len(covering.chunks)) if number not in found]
         if missing:
-            progress = self._progress(slide.path)
-            for number, points in self.by.search(covering, detector, missing, progress):
+            for number, points in by.search(covering, detector, missing, self._progress(covering.slide.path)):
                 found[number] = points
                 if len(covering.chunks) > 1:
                     journal.add(number, points)
-        every = inference.gathered((found[number] for number in sorted(found)), slide.mpp)
-        return every if where is None else every[where.holds(every.xy)]
+        return inference.gathered((found[number] for number in sorted(found)), covering.slide.mpp)
 
     def _progress(self, path: Path) -> Progress:
         show = self.watch(path) if self.watch is not None else None

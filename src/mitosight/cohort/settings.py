@@ -16,6 +16,18 @@ from mitosight.tissue import Tissue, find_tissue, tissue_from_geojson
 
 
 @dataclass(frozen=True)
+class FirstLook:
+    """A coarser detector, whose points from its threshold on are where the detector itself looks (`mitosight pair`).
+
+    `sha256` is that of its file.
+    """
+
+    detector: Detector
+    file: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """How slides are read and searched.
 
@@ -27,6 +39,7 @@ class Settings:
         preview: whether a picture of each slide with the outline of its tissue is written.
         redo: whether slides are searched again that the folder has results of.
         runtime: of the network, see `mitosight.runtime`.
+        first: the detector looks only where this one found something.
         scheduler: whose workers search: "local", "local:N" or the address of a Dask scheduler; None for this process.
         device: of these workers; this process searches where the detector is.
     """
@@ -41,6 +54,7 @@ class Settings:
     preview: bool = False
     redo: bool = False
     runtime: str = "torch"
+    first: FirstLook | None = None
     scheduler: str | None = None
     device: str = "auto"
 
@@ -64,6 +78,7 @@ class Settings:
             "bf16": self.bf16,
             "tissue": drawn,
             "runtime": self.runtime,
+            "first": None if self.first is None else self.first.sha256,
         }
 
 

@@ -99,7 +99,8 @@ def _opened(part: Part) -> Covering:
     return part.covering
 
 
-_kept: dict[How, tuple[Detector, Workers]] = {}  # one at most
+_kept: dict[How, tuple[Detector, Workers]] = {}
+MOST_KEPT = 2  # a model and its first look
 _loading = Lock()
 
 
@@ -107,7 +108,8 @@ def _ready(how: How) -> tuple[Detector, Workers]:
     """The detector and the threads of this process, made on the first call and kept until another is asked for."""
     with _loading:
         if how not in _kept:
-            _kept.clear()
+            while len(_kept) >= MOST_KEPT:
+                _kept.pop(next(iter(_kept)))
             _kept[how] = _load(how)
         return _kept[how]
 

@@ -1,6 +1,18 @@
 """One slide and a detector to the figures of the slide: streamed tile by tile, in memory that does not grow with it."""
 
-from mitosight.inference.covering import Covering, Tissue, cover
+from mitosight.inference.covering import Covering, Tissue, cover, cover_near, near
 from mitosight.inference.searching import Progress, Workers, detect, gathered, search, workers
 
-__all__ = ["Covering", "Progress", "Tissue", "Workers", "cover", "detect", "gathered", "search", "workers"]
+__all__ = [
+    "Covering",
+    "Progress",
+    "Tissue",
+    "Workers",
+    "cover",
+    "cover_near",
+    "detect",
+    "gathered",
+    "near",
+    "search",
+    "workers",
+]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from mitosight.dataset import working_mpp
 from mitosight.errors import InputError
 from mitosight.methods.detector import LEAST_SEARCH_PX, Detector
 from mitosight.slide import Slide
-from mitosight.tiles import Tile, grid
+from mitosight.tiles import Tile, grid, grid_near
 
 BAND_PX = 8192  # of a row of tiles that is read at once; a row of 1024 px tiles is then 25 MB
 CHUNK_TILES = 64  # what a killed search may lose
+NEAR_PX = 192  # side of the tiles of a second look
+REACH_UM = 10.0  # how far from the place of the first look a figure may be: 7.5 by which that counts as seen, and some
 
 Run = tuple[Tile, ...]
 """Neighbours in a row of the grid, from left to right, which are read together."""
@@ -38,12 +41,19 @@ class Covering:
     Attributes:
         runs: of tiles at `mpp`, in whose px they are given; in the order in which they are read.
         scale: level-0 px for one px of the tiles.
+        all_runs: those of the whole slide or its tissue, where `runs` are a few places of it.
     """
 
     slide: Slide
     runs: Sequence[Run]
     scale: float
     mpp: float
+    all_runs: Sequence[Run] | None = None
+
+    @property
+    def whole(self) -> Covering:
+        """What the statistics of the slide are taken from: all of it."""
+        return self if self.all_runs is None else replace(self, runs=self.all_runs, all_runs=None)
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -95,6 +105,28 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
     if tissue is not None:
         tiles = [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
     return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp)
+
+
+def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue: Tissue | None = None) -> Covering:
+    """Small tiles that hold what lies within `REACH_UM` of the places `xy` (n, 2) in level-0 px: a second look.
+
+    Errors as in `detect`.
+    """
+    side = max(NEAR_PX, detector.overlap_px + LEAST_SEARCH_PX)
+    every = cover(slide, detector, None, tissue)
+    size = round(slide.width_px / every.scale), round(slide.height_px / every.scale)
+    reach_px = REACH_UM / slide.mpp / every.scale
+    tiles = grid_near(size, side, detector.overlap_px, detector.grid_px, xy / every.scale, reach_px)
+    return replace(every, runs=walk(tiles, _band_px(slide, size[0])), all_runs=every.runs)
+
+
+def near(xy: NDArray[np.float64], places: NDArray[np.float64], mpp: float) -> NDArray[np.bool_]:
+    """(n,) which of the points `xy` (n, 2) lie within `REACH_UM` of one of the `places` (m, 2); level-0 px."""
+    if not len(places):
+        return np.zeros(len(xy), dtype=bool)
+    distance, _ = cKDTree(places).query(xy.reshape(-1, 2))
+    found: NDArray[np.bool_] = np.asarray(distance * mpp <= REACH_UM)
+    return found
 
 
 def walk(tiles: Sequence[Tile], band_px: int) -> list[Run]:

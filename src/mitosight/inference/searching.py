@@ -89,7 +89,7 @@ def detect(
     if not covering.tiles:
         return Detections(mpp=slide.mpp)
     with workers(detector, batch, bf16, min(MOST_WORKERS, len(covering.tiles))) as by:
-        found = search(covering, detector.for_slide(covering), range(len(covering.chunks)), by, progress)
+        found = search(covering, detector.for_slide(covering.whole), range(len(covering.chunks)), by, progress)
         return gathered((points for _, points in found), slide.mpp)
 
 
