@@ -148,37 +148,6 @@ def test_interrupted_and_resumed(
     assert (out / "a.csv").read_bytes() == (tmp_path / "whole" / "a.csv").read_bytes()
 
 
-class Deadly(WorkerPlugin):
-    """Ends each process that reads a certain slide."""
-
-    def setup(self, worker: Any) -> None:
-        read = Covering.read_run
-
-        def deadly(self: Covering, run: inference.covering.Run) -> np.ndarray:
-            if self.slide.name == "deadly.tiff":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return read(self, run)
-
-        Covering.read_run = deadly  # type: ignore[method-assign]
-
-
-def test_a_part_that_kills_workers(
-    tmp_path: Path, model: Path, address: str, client: Client, mitosight: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its slide fails with one line; another, parts of which are with the same workers, is done."""
-    monkeypatch.setattr(inference.covering, "CHUNK_TILES", 36)
-    client.register_plugin(Deadly())
-    client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))  # fewer restarts
-    good, deadly, out = slide(tmp_path / "good.tiff"), slide(tmp_path / "deadly.tiff"), tmp_path / "out"
-    run = ("--model", model, "--scheduler", address, "--out", out)
-    status, printed, told = mitosight("detect", deadly, good, *run)
-    assert status == 1 and printed.startswith("good.tiff: ")
-    assert told.splitlines() == [
-        f"{deadly}: ended each worker that searched a certain part of it; is their memory too small?",
-        f"mitosight: 1 of 2 slides failed; see {out / 'summary.csv'}",
-    ]
-
-
 def test_statistics_of_a_slide(tmp_path: Path, address: str, mitosight: Run) -> None:
     """A method that takes them from the whole slide finds the same, though each worker sees parts."""
     torch.manual_seed(0)
@@ -217,6 +186,40 @@ def test_what_a_worker_does_not_see(
         shutil.move("a.tiff", "b.tiff")
         with pytest.raises(InputError, match=r"cannot be read by a worker on .* \(No such file or directory\)"):
             worker._opened(part)
+
+
+class Deadly(WorkerPlugin):
+    """Ends each process that reads a certain slide."""
+
+    def setup(self, worker: Any) -> None:
+        read = Covering.read_run
+
+        def deadly(self: Covering, run: inference.covering.Run) -> np.ndarray:
+            if self.slide.name == "deadly.tiff":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return read(self, run)
+
+        Covering.read_run = deadly  # type: ignore[method-assign]
+
+
+def test_a_part_that_kills_workers(
+    tmp_path: Path, model: Path, address: str, client: Client, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slide fails with one line; another, parts of which are with the same workers, is done.
+
+    The last test of the cluster: what is started anew after it has nothing to load.
+    """
+    monkeypatch.setattr(inference.covering, "CHUNK_TILES", 36)
+    client.register_plugin(Deadly())
+    client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))  # fewer restarts
+    good, deadly, out = slide(tmp_path / "good.tiff"), slide(tmp_path / "deadly.tiff"), tmp_path / "out"
+    run = ("--model", model, "--scheduler", address, "--out", out)
+    status, printed, told = mitosight("detect", deadly, good, *run)
+    assert status == 1 and printed.startswith("good.tiff: ")
+    assert told.splitlines() == [
+        f"{deadly}: ended each worker that searched a certain part of it; is their memory too small?",
+        f"mitosight: 1 of 2 slides failed; see {out / 'summary.csv'}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -290,10 +293,11 @@ def test_parts_are_whole_chunks(tmp_path: Path, model: Path) -> None:
         assert all(len(part.chunks) == 1 for part in parts)
 
 
-def test_one_model_is_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[How] = []
     monkeypatch.setattr(worker, "_load", lambda how: loaded.append(how) or (how, None))
     monkeypatch.setattr(worker, "_kept", {})
+    monkeypatch.setattr(worker, "MOST_KEPT", 1, raising=False)
     one = How(model, outputs.sha256(model), "cpu", None, False, "torch")
     for how in (one, one, replace(one, bf16=True), replace(one, bf16=True), one):
         assert worker._ready(how)[0] == how  # type: ignore[comparison-overlap]

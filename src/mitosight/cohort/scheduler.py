@@ -111,6 +111,8 @@ def _check(client: Client, address: str, model: Path) -> None:
             None, f"the scheduler {address} has had no workers for {WAIT_S:g} s", "start some, then this again"
         ) from None
     for where, told in client.run(worker.seen, model, on_error="return").items():
+        if isinstance(told, OSError):  # it died meanwhile
+            continue
         version, sees = told if isinstance(told, tuple) else ("none or another", False)
         if version != __version__:
             raise UsageError(
