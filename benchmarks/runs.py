@@ -64,6 +64,8 @@ def on_fields(experiment: str, seed: int, first: int, runs: Path) -> list[Run]:
             settings.append("tiles_per_scanner=9")
         if model in STYLED and seed != first:
             settings.append(styles(experiment, model, first, runs))
+        elif (experiment, model) == ("b", "chung2021"):
+            settings.append("style_identity_weight=5")  # without it this transfer turned light and dark
         found.append(Run(f"{experiment}-{model}-{seed}", recipe, "fields", tuple(settings)))
     return found
 

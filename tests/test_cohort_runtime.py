@@ -37,7 +37,7 @@ def slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_another_runtime_finds_the_same_and_says_so(slide: Path, tmp_path: Path, model: Path, mitosight: Run) -> None:
     out, seconds = tmp_path / "out", []
     for runtime in ("torch", "onnx"):
-        status, printed, told = mitosight("detect", slide, "--model", model, "--out", out, "--runtime", runtime)
+        status, _, told = mitosight("detect", slide, "--model", model, "--out", out, "--runtime", runtime)
         assert status == 0, told
         run = json.loads((out / "run.json").read_text())
         assert run["arguments"]["runtime"] == run["arguments"]["checked"]["name"] == runtime

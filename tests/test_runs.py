@@ -55,7 +55,7 @@ def test_later_seeds_take_the_styles_of_the_first(runs: ModuleType) -> None:
     plan = {run.name: run for run in runs.plan([0, 1], Path("R"))}
     for model in ("chung2021", "wang2023"):
         for experiment in "ab":
-            assert not any(s.startswith("style") for s in plan[f"{experiment}-{model}-0"].settings)
+            assert not any(s.startswith("style=") for s in plan[f"{experiment}-{model}-0"].settings)
             assert f"style=R/{experiment}-{model}-0/model" in plan[f"{experiment}-{model}-1"].settings
 
 

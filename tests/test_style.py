@@ -290,3 +290,46 @@ def test_half_precision_stays_inside(tmp_path: Path) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         painted = Restyle(Generator(3, width=4, blocks=0), 1.0)(images)
     assert painted.dtype == torch.float32 and painted.shape == images.shape
+
+
+class Painter:
+    """Paints in two styles: the tile a little paler, and the tile as a share of its negative."""
+
+    styles = 2
+
+    def __init__(self, negative: float) -> None:
+        self.negative = negative
+
+    def eval(self) -> "Painter":
+        return self
+
+    def requires_grad_(self, on: bool) -> "Painter":
+        return self
+
+    def to(self, device: torch.device) -> "Painter":
+        return self
+
+    def restyled(self, images: Tensor, codes: Tensor) -> Tensor:
+        other = (1 - images) * self.negative + images * (1 - self.negative)
+        return torch.where(codes[:, :1, None, None] > 0, 0.9 * images + 0.1, other)
+
+
+def test_a_transfer_that_turns_light_and_dark_is_told() -> None:
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for negative, kept in ((0.0, 1.0), (1.0, 0.0)):  # the mean of 1 and 1, and of 1 and -1
+        restyle = Restyle(Painter(negative), 0.2)  # type: ignore[arg-type]
+        assert restyle.brightness_kept(images) == pytest.approx(kept, abs=1e-5)
+        assert restyle.told(images).startswith("WARNING: ") == (kept < 0.3)
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    assert Restyle(Painter(0.0), 0.2).brightness_kept(grey) == 0.0  # type: ignore[arg-type]
+
+
+def test_identity_asks_for_the_tile_in_its_own_style() -> None:
+    """By hand: the generator paints every tile grey (0); the tile is 0.5 away everywhere."""
+    learner = transfer(identity_weight=4.0)
+    learner.generator.forward = lambda images, codes: torch.zeros_like(images)  # type: ignore[method-assign]
+    real, source = torch.full((2, 3, 16, 16), 0.5), torch.tensor([0, 1])
+    terms = learner.generator_losses(real, source, source.flip(0))
+    assert terms["identity"].item() == pytest.approx(4 * 0.5)
+    assert set(terms) == GENERATOR | {"identity"}
+    assert set(transfer().generator_losses(real, source, source)) == GENERATOR

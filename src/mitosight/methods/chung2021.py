@@ -41,7 +41,8 @@ class Chung2021(DetectronRetinaNet):
         style_...: the transfer as in the official code: 128 px, width 64, 6 blocks, 16 tiles a step (4 for each of
             four scanners), Adam 1e-4, betas 0.5 and 0.999, weights 1, 10, 10; the rate constant (the decay that the
             code describes takes away a thousandth). `style_steps` counts steps of the critic, as it does; the
-            generator has one for each `style_critic_steps`. Tiles at the detector's resolution, turned and mirrored.
+            generator has one for each `style_critic_steps`. `style_identity_weight` is not the paper's: see
+            `StyleTransfer`. Tiles at the detector's resolution, turned and mirrored.
     """
 
     title: ClassVar[str] = "Style transfer and RetinaNet (Chung 2021): StarGAN paints tiles as other scanners see them"
@@ -63,6 +64,7 @@ class Chung2021(DetectronRetinaNet):
         style_class_weight: Amount = 1.0,
         style_cycle_weight: Amount = 10.0,
         style_penalty_weight: Amount = 10.0,
+        style_identity_weight: Amount = 0.0,
         style_precision: Literal["fp32", "bf16"] = "fp32",
         augment: bool = True,
         depth: int = 101,
@@ -83,6 +85,7 @@ class Chung2021(DetectronRetinaNet):
             "width": style_width, "blocks": style_blocks, "crop_px": style_crop_px, "critic_depth": style_critic_depth,
             "critic_steps": style_critic_steps, "class_weight": style_class_weight,
             "cycle_weight": style_cycle_weight, "penalty_weight": style_penalty_weight,
+            "identity_weight": style_identity_weight,
         }  # fmt: skip
         self.style_optimisation = style_optimisation(style_steps, style_critic_steps, style_lr, style_precision)
 

@@ -151,6 +151,7 @@ class RetinaNet(Detector):
             transfer = self.transfer(workshop)
             self.restyling = Restyle(transfer.generator, self.restyle, self.style_codes, self.style_alpha)
             log.append(f"{self.restyle:g} of the tiles are painted in mixtures of {', '.join(transfer.scanners)}")
+            log.append(self.restyling.told(workshop.source[0].images.to(workshop.device)))
         return log
 
     def transfer(self, workshop: Workshop) -> StyleTransfer:

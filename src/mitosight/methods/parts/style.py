@@ -48,10 +48,15 @@ class StyleTransfer(StyleLearner):
         class_weight: float = 1.0,
         cycle_weight: float = 10.0,
         penalty_weight: float = 10.0,
+        identity_weight: float = 0.0,
         mpp: float = 0.25,
         mpp_tolerance: float = 0.1,
     ) -> None:
         """Weights of the losses and sizes are the official ones.
+
+        All that these losses ask for is also had by a generator that turns light and dark and turns them back, and some
+        trainings end there. `identity_weight` (of CycleGAN; 0 in the official code) asks that a tile painted in its own
+        style be the tile (L1).
 
         Args:
             scanners: two or more.
@@ -67,7 +72,8 @@ class StyleTransfer(StyleLearner):
         """
         arguments = {"width": width, "blocks": blocks, "crop_px": crop_px, "critic_depth": critic_depth,
                      "critic_steps": critic_steps, "class_weight": class_weight, "cycle_weight": cycle_weight,
-                     "penalty_weight": penalty_weight, "mpp": mpp, "mpp_tolerance": mpp_tolerance}  # fmt: skip
+                     "penalty_weight": penalty_weight, "identity_weight": identity_weight, "mpp": mpp,
+                     "mpp_tolerance": mpp_tolerance}  # fmt: skip
         super().__init__(scanners, arguments)
         if len(scanners) < 2:
             raise UsageError(
@@ -81,7 +87,7 @@ class StyleTransfer(StyleLearner):
             )
         self.mpp, self.mpp_tolerance = mpp, mpp_tolerance
         self.critic_steps, self.class_weight = critic_steps, class_weight
-        self.cycle_weight, self.penalty_weight = cycle_weight, penalty_weight
+        self.cycle_weight, self.penalty_weight, self.identity_weight = cycle_weight, penalty_weight, identity_weight
         self.generator = Generator(len(scanners), width, blocks)
         self.critic = Critic(len(scanners), crop_px, width, critic_depth)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -115,11 +121,15 @@ class StyleTransfer(StyleLearner):
         weights = {name: weight.detach() for name, weight in self.critic.named_parameters()}
         judged, logits = functional_call(self.critic, weights, (painted,))
         back = self.generator(painted, self.one_hot(source))
-        return {
+        terms = {
             "fool": -judged.float().mean(),
             "scanner": self.class_weight * functional.cross_entropy(logits.float(), target),
             "cycle": self.cycle_weight * functional.l1_loss(back.float(), real),
         }
+        if self.identity_weight:
+            own = self.generator(real, self.one_hot(source)).float()
+            terms["identity"] = self.identity_weight * functional.l1_loss(own, real)
+        return terms
 
 
 def locate(path: str | Path) -> Path:
