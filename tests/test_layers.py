@@ -145,6 +145,7 @@ ALLOWED: dict[str, set[str]] = {
         "recipe",
         "slide",
         "training",
+        "tissue",
     },
 }
 NO_TORCH = {*PLAIN, "evaluation", "modelfile", "measured", "slide", "stain", "tiles", "tissue", "phantom", "candidates"}

@@ -12,12 +12,13 @@ from mitosight import checkpoint
 from mitosight.adaptation.adapting import Settings, adapt, remembered_f1
 from mitosight.adaptation.memory import FILE, Memory, read
 from mitosight.adaptation.target import Target, joined, of_slide
-from mitosight.cohort import Prepared
+from mitosight.cohort import Prepared, tissue_of
 from mitosight.cohort import Settings as Reading
 from mitosight.errors import InputError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.slide import Slide
+from mitosight.tissue import Tissue
 
 ADAPTED = "adapted"  # folder of the model that was adapted to several slides
 
@@ -48,9 +49,9 @@ class Each:
         self.before: float | None = None  # F1 on remembered slides, once it is known
         self.settings: dict[str, Any] = {"together": False, **asdict(how)}
 
-    def __call__(self, slide: Slide) -> Prepared:
-        """The detector for one slide."""
-        return self.adapted(self.target(slide))
+    def __call__(self, slide: Slide, where: Tissue | None = None) -> Prepared:
+        """The detector for one slide, or the tissue of it."""
+        return self.adapted(self.target(slide, where))
 
     def adapted(self, target: Target) -> Prepared:
         """The detector for what lies in a target."""
@@ -59,10 +60,10 @@ class Each:
         found = adapt(self.detector, self.memory, target, self.how, self.before)
         return Prepared(found.detector, found.message, found.facts)
 
-    def target(self, slide: Slide) -> Target:
+    def target(self, slide: Slide, where: Tissue | None) -> Target:
         """What of a slide is adapted to."""
         memory, how = self.memory, self.how
-        return of_slide(slide, self.detector, memory.side_px, memory.coding, how.most, how.seed)
+        return of_slide(slide, self.detector, memory.side_px, memory.coding, how.most, how.seed, where)
 
 
 class Together:
@@ -74,7 +75,7 @@ class Together:
         self.settings = {**each.settings, "together": True, "slides": names}
         self.prepared: Prepared | None = None
 
-    def __call__(self, slide: Slide) -> Prepared:
+    def __call__(self, slide: Slide, where: Tissue | None = None) -> Prepared:
         """The detector for any of the slides."""
         if self.prepared is None:
             self.prepared = self.each.adapted(joined(list(self._targets())))
@@ -87,9 +88,9 @@ class Together:
         for path in self.slides:
             with (
                 suppress(InputError),
-                Slide(path, mpp=self.reading.mpp, table_mpp=(self.reading.table_mpp or {}).get(path.name)) as slide,
+                Slide(path, mpp=self.reading.mpp, table_mpp=self.reading.table_of(path)) as slide,
             ):
-                yield self.each.target(slide)
+                yield self.each.target(slide, tissue_of(slide, self.reading.tissue))
 
     def _save(self, prepared: Prepared) -> None:
         header = checkpoint.read_header(self.model)

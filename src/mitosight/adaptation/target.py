@@ -11,7 +11,7 @@ import torch
 from mitosight.adaptation.memory import Coding, decoded, encoded
 from mitosight.batch import Batch
 from mitosight.errors import InputError
-from mitosight.inference import cover
+from mitosight.inference import Tissue, cover
 from mitosight.methods.detector import Detector
 from mitosight.slide import Slide
 
@@ -39,18 +39,27 @@ class Target:
         )
 
 
-def of_slide(slide: Slide, detector: Detector, side_px: int, coding: Coding, most: int, seed: int = 0) -> Target:
+def of_slide(
+    slide: Slide,
+    detector: Detector,
+    side_px: int,
+    coding: Coding,
+    most: int,
+    seed: int = 0,
+    where: Tissue | None = None,
+) -> Target:
     """The samples of a slide: those of its tiles that each tile owns, as far as `most`, tiles in random order.
 
     Args:
         side_px: of a sample, as in the memory.
+        where: tissue that is searched; None for everywhere.
 
     Raises:
         InputError: there is none, or the slide cannot be searched (see `inference.detect`).
     """
-    covering = cover(slide, detector)
-    searcher = detector.for_slide(covering)
+    covering = cover(slide, detector, None, where)
     images: list[bytes] = []
+    searcher = detector.for_slide(covering) if covering.tiles else detector
     for k in np.random.default_rng(seed).permutation(len(covering.tiles)):
         tile = covering.tiles[k]
         image = torch.from_numpy(covering.read(tile)).permute(2, 0, 1).to(torch.float32) / 255

@@ -3,7 +3,7 @@
 from mitosight.cohort.opening import first_look, opened
 from mitosight.cohort.record import FAILED, HEADER, OK, Row
 from mitosight.cohort.searching import Watch, detect_slides
-from mitosight.cohort.settings import FirstLook, Preparation, Prepared, Settings
+from mitosight.cohort.settings import FirstLook, Preparation, Prepared, Settings, tissue_of
 
 __all__ = [
     "FAILED",
@@ -18,4 +18,5 @@ __all__ = [
     "detect_slides",
     "first_look",
     "opened",
+    "tissue_of",
 ]

@@ -132,7 +132,7 @@ class _Searching:
             facts = self._facts(path)
             message, points = self._earlier(path, name, facts["key"])
             if points is None:
-                own = self.prepare(slide) if self.prepare is not None else Prepared(self.detector, "", {})
+                own = self.prepare(slide, where) if self.prepare is not None else Prepared(self.detector, "", {})
                 journal = Journal(self.record.out / PROGRESS / name, facts["key"])
                 points = self._points(slide, own.detector, where, journal)
                 message = "; ".join(told for told in (own.message, _warning(slide, self.detector, where)) if told)

@@ -103,8 +103,11 @@ class Prepared:
 
 
 class Preparation(Protocol):
-    """Makes a detector of its own for each slide; `settings` say how, and tell its results from those of others."""
+    """Makes a detector of its own for each slide, which is searched in its tissue or everywhere.
+
+    `settings` say how, and tell its results from those of others.
+    """
 
     settings: dict[str, Any]
 
-    def __call__(self, slide: Slide) -> Prepared: ...
+    def __call__(self, slide: Slide, where: Tissue | None) -> Prepared: ...
