@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "modelfile": {"__init__", "errors"},
     "checkpoint": {*PLAIN, "methods", "modelfile"},
     "recipe": {"errors", "methods", "optimisation", "outputs"},
-    "runtime": {*PLAIN, "checkpoint", "dataset", "methods", "modelfile", "phantom", "slide", "tiles"},
+    "runtime": {*PLAIN, "checkpoint", "dataset", "methods", "modelfile", "phantom", "slide", "tiles", "tissue"},
     "pairing": {*PLAIN, "checkpoint", "inference", "methods", "modelfile", "slide"},
     "pipeline": set(),
     "inference": {"dataset", "detections", "errors", "methods", "pipeline", "slide", "tiles"},

@@ -23,8 +23,8 @@ from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, export, form_of, precision_of
 from mitosight.slide import Slide
 from mitosight.tiles import grid
+from mitosight.tissue import find_tissue
 
-PALE, LEAST_TISSUE = 220, 0.1  # a px with a colour below is tissue; the share of a tile that is to be
 HELD_OUT = 4  # of so many tiles one is for the comparison, the others calibrate
 
 
@@ -101,14 +101,11 @@ def tissue_tiles(images: Images, detector: Detector) -> list[NDArray[np.uint8]]:
             width, height = round(slide.width_px / scale), round(slide.height_px / scale)
             if min(width, height) < side:
                 raise InputError(path, f"is smaller than a tile of {side} px", "choose larger images")
-            places = grid(width, height, side, 0)
-            mine = 0
-            for k in np.random.default_rng(0).permutation(len(places))[: 4 * count]:
+            where = find_tissue(slide)
+            places = [t for t in grid(width, height, side, 0) if where.touches(*(scale * edge for edge in t.owns))]
+            for k in np.random.default_rng(0).permutation(len(places))[: -(-count // len(images.paths))]:
                 at = (places[k].x_px * scale, places[k].y_px * scale)
-                tile = slide.read(at, (side, side), None if scale == 1 else read_mpp)
-                if mine < -(-count // len(images.paths)) and (tile.min(axis=2) < PALE).mean() >= LEAST_TISSUE:
-                    found.append(tile)
-                    mine += 1
+                found.append(slide.read(at, (side, side), None if scale == 1 else read_mpp))
     if not found:
         raise InputError(images.paths[0], "holds no tissue, as the other images", "choose images with tissue")
     return found[:count]
