@@ -127,6 +127,7 @@ def _parser(ablation: Ablation, told: str) -> argparse.ArgumentParser:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="key=value over the recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--name", default=ablation.name, help="what the files of this ablation begin with")
+    parser.add_argument("--only", nargs="+", choices=[title(row) for row in ablation.rows], help="these rows")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     parser.add_argument("--table", action="store_true", help="print the table of the results that are there")
@@ -153,7 +154,7 @@ def main(ablation: Ablation, told: str) -> None:
     plan = ablation.plan(given.name, given.seeds, given.settings, given.recipe, given.data.name)
     for run in plan:
         file = given.results / f"{run.name}.json"
-        if not file.is_file():
+        if not file.is_file() and title(run.components) in (given.only or [title(run.components)]):
             for lent in ablation.lend(run, given.runs, plan):
                 print(f"{run.name}: {lent} is that of another row", flush=True)
             record = carry_out(run, given.data, given.runs / run.name, split)

@@ -55,9 +55,8 @@ def carry_out(run: Run, data: Path, folder: Path, split: Path | None = None) -> 
         command("train", run.recipe, "--data", str(data), *parts, "--out", str(model), *settings)
     names = json.loads((split or data / "split.json").read_text())[run.part]
     tests = [str(data / "images" / name) for name in names]
-    detecting = command(
-        "detect", *tests, "--model", str(model), "--out", str(found), "--domains", str(data / "domains.csv")
-    )
+    how = ("--runtime", "torch", "--domains", str(data / "domains.csv"))
+    detecting = command("detect", *tests, "--model", str(model), "--out", str(found), *how)
     command("evaluate", str(found), str(data), *parts, "--part", run.part, "--json", str(scores))
     record, header = json.loads((model / "run.json").read_text()), checkpoint.read_header(model)
     classes = {"classes": header["arguments"]["classes"]} if "classes" in header["arguments"] else {}

@@ -62,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
         *PLAIN,
         "checkpoint",
         "dataset",
+        "device",
         "engine",
         "log",
         "material",

@@ -26,3 +26,8 @@ def choose(name: str) -> torch.device:
     if not known:
         raise UsageError(None, f"no device {name!r} here", "accepted are auto, cpu, cuda and cuda:N")
     return device
+
+
+def described(device: torch.device) -> str:
+    """The device in words for a record: with a GPU's model, since times hang on it."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

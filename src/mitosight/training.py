@@ -13,6 +13,7 @@ import torch
 
 from mitosight import checkpoint
 from mitosight.dataset import TileSource, check_sizes
+from mitosight.device import described
 from mitosight.engine import STATE, fit, leave, process
 from mitosight.errors import InputError, UsageError
 from mitosight.log import RunLog
@@ -99,7 +100,8 @@ def train(
             log.say(
                 f"kept epoch {best['epoch']}: aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
             )
-            write_run(out, recipe=recipe.to_json(), device=str(device), seconds=round(seconds, 1), validation=best)
+            where = described(device)
+            write_run(out, recipe=recipe.to_json(), device=where, seconds=round(seconds, 1), validation=best)
     finally:
         log.close()
         leave()
