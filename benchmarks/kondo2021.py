@@ -7,7 +7,8 @@ Trains the recipe on the parts "train" and "val" of the scanners named by --trai
 searches the images of all other scanners in the part "test" three times: by the model as it is, adapted to each image
 by itself, and adapted to all images of a scanner together. By the commands of the package, which are printed as they
 run; one JSON for each seed, with time and memory of every adaptation. A run whose JSON is there is passed over; a
-training that was stopped goes on.
+training that was stopped goes on. `--test` names the scanners that are searched, so that several runs, of names that
+begin alike, share them; the table puts them together.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ class Plan:
     settings: list[str]
     remembering: list[str]
     options: list[str]
+    tested: list[str]
 
 
-def split(data: DataFolder, scanners: list[str]) -> dict[str, list[str]]:
-    """Training and validation images of `scanners`, and test images of all others.
+def split(data: DataFolder, scanners: list[str], tested: list[str]) -> dict[str, list[str]]:
+    """Training and validation images of `scanners`, and test images of those `tested`, by default all others.
 
     Raises:
-        InputError: there is no other scanner in the part "test".
+        InputError: there is no such scanner in the part "test".
     """
-    found = {
-        part: [r.file_name for r in data.part(part) if (r.domain.scanner in scanners) == (part != "test")]
-        for part in ("train", "val", "test")
-    }
+    others = tested or sorted({r.domain.scanner for r in data.part("test")} - set(scanners))
+    wanted = {"train": scanners, "val": scanners, "test": [s for s in others if s not in scanners]}
+    found = {p: [r.file_name for r in data.part(p) if r.domain.scanner in names] for p, names in wanted.items()}
     if not found["test"]:
         raise InputError(None, "no test image of another scanner", "leave a scanner out of --train")
     return found
@@ -64,7 +65,7 @@ def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> N
     name = f"{plan.name}-{seed}"
     folder, model = runs / name, runs / name / "model"
     loaded = regions.load(data)
-    parts = split(loaded, plan.scanners)
+    parts = split(loaded, plan.scanners, plan.tested)
     write_json(folder / "split.json", parts)
     chosen = ("--data", str(data), "--split", str(folder / "split.json"))
     settings = [word for setting in (*plan.settings, f"training.seed={seed}") for word in ("--set", setting)]
@@ -106,7 +107,7 @@ def searched(way: str, plan: Plan, images: dict[str, list[str]], folder: Path, d
         out = place / scanner.replace(" ", "-")
         how = ("--out", str(out), "--domains", str(data / "domains.csv"))
         if way == "as it is":
-            seconds = command("detect", *slides, "--model", model, *how)
+            seconds = command("detect", *slides, "--model", model, "--runtime", "torch", *how)
         else:
             seconds = command("adapt", model, *slides, *how, *WAYS[way], *plan.options)
         alone = {"train": [], "val": [], "test": [Path(slide).name for slide in slides]}
@@ -126,10 +127,13 @@ def searched(way: str, plan: Plan, images: dict[str, list[str]], folder: Path, d
 def table(results: Path, name: str) -> list[str]:
     """Rows of scanners and columns of ways: mean F1 over seeds and the seeds' own; time and memory below."""
     found = [json.loads(p.read_text()) for p in sorted(results.glob(f"{name}-*.json"))]
-    scanners = sorted({s for record in found for s in record["ways"]["as it is"]})
+    by_scanner = defaultdict(list)
+    for record in found:
+        for scanner in record["ways"]["as it is"]:
+            by_scanner[scanner].append(record["ways"])
     lines = ["| F1 | " + " | ".join(WAYS) + " |", "|---|" + "---|" * len(WAYS)]
-    for scanner in scanners:
-        cells = [cell([record["ways"][way][scanner]["scores"]["f1"] for record in found]) for way in WAYS]
+    for scanner, records in sorted(by_scanner.items()):
+        cells = [cell([ways[way][scanner]["scores"]["f1"] for ways in records]) for way in WAYS]
         lines.append(f"| {scanner} | " + " | ".join(cells) + " |")
     facts = [f for r in found for s in r["ways"]["adapted to each"].values() for f in s["adaptations"].values()]
     if facts:
@@ -148,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--train", nargs="+", default=["Hamamatsu XR"], help="scanners of the training")
+    parser.add_argument("--test", nargs="+", default=[], help="scanners that are searched; all others by default")
     parser.add_argument("--recipe", default="kondo2021-fields")
     parser.add_argument("--name", default="k", help="what the results are called")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="key=value over the recipe")
@@ -163,7 +168,8 @@ def main() -> None:
         return
     if given.data is None:
         parser.error("--data is needed to run")
-    plan = Plan(given.name, given.recipe, given.train, given.settings, given.remember.split(), given.adapt.split())
+    options = given.remember.split(), given.adapt.split()
+    plan = Plan(given.name, given.recipe, given.train, given.settings, *options, given.test)
     for seed in given.seeds:
         if not (given.results / f"{given.name}-{seed}.json").is_file():
             carry_out(plan, seed, given.data, given.runs, given.results)
