@@ -48,6 +48,9 @@ def plan(seeds: list[int], runs: Path) -> list[Run]:
             Run(f"p-{p}-{seed}", "chung2021-fields", "fields", (f"seed={seed}", *SEEN["a"][1], f"restyle={p}", known))
             for p in ("0", "0.5", "1")  # 0.2 is a-chung2021
         ]
+        found.append(
+            Run(f"o-strong-{seed}", RECIPES["strong"], "fields", (f"seed={seed}", *SEEN["a"][0], "levels=[4]"))
+        )
     return found
 
 

@@ -113,6 +113,20 @@ def share_table(folder: Path) -> list[str]:
     return [*lines, ""] if any(folder.glob("p-*.json")) else []
 
 
+def level_table(folder: Path) -> list[str]:
+    """What a level of the pyramid adds: `strong` of experiment a, which has two, beside the same with one."""
+    lines = ["| levels | mean AUCPR on val | F1 | AP |", "|---|---|---|---|"]
+    for levels, name in (("P4, P5", "a-strong"), ("P4", "o-strong")):
+        runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}-*.json"))]
+        facts = (
+            [r["validation"]["aucpr"] for r in runs],
+            [r["test"]["f1"] for r in runs],
+            [r["test"]["average_precision"] for r in runs],
+        )
+        lines.append(f"| {levels} | " + " | ".join(cell(values) for values in facts) + " |")
+    return [*lines, ""] if any(folder.glob("o-*.json")) else []
+
+
 def main() -> None:
     """Writes the tables into the page named on the command line."""
     page = Path(sys.argv[1])
@@ -131,6 +145,8 @@ def main() -> None:
         lines += ["### d. How much domain loss (part val, labelled scanners)", "", *rows]
     if rows := share_table(folder):
         lines += ["### p. How much restyling (chung2021, as in a)", "", *rows]
+    if rows := level_table(folder):
+        lines += ["### o. One level of the pyramid instead of two (strong, as in a)", "", *rows]
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]

@@ -28,6 +28,7 @@ def test_every_run_has_a_recipe_that_takes_its_settings(runs: ModuleType) -> Non
         "p-0",
         "p-0.5",
         "p-1",
+        "o-strong",
     ]
     assert [run.name for run in plan] == [f"{name}-{seed}" for seed in (4, 5) for name in names]
     for run in plan:
