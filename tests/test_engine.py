@@ -8,14 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import Dataset
 
 from mitosight.batch import Batch
 from mitosight.engine import agreed, fit
 from mitosight.errors import InputError
 from mitosight.log import RunLog
-from mitosight.optimisation import Optimisation, learning_rate
-from mitosight.state import load_state
+from mitosight.optimisation import Optimisation, learning_rate, optimiser_for
+from mitosight.state import load_state, save_state
 
 
 class Noise(Dataset[Batch]):
@@ -141,6 +142,31 @@ def test_other_schedules_by_hand() -> None:
     step = Optimisation(schedule="step", lr=1.0, milestones=(0.5, 0.75))
     assert [learning_rate(step, s, 4)[0] for s in range(4)] == pytest.approx([1.0, 1.0, 0.1, 0.01])
     assert learning_rate(Optimisation(schedule="constant", lr=0.3), 9, 10)[0] == 0.3
+
+
+def test_resumed_moments_lie_in_memory_as_their_weights(tmp_path: Path) -> None:
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
+        module = Brightness().to(memory_format=torch.channels_last)
+        return module, optimiser_for(module, STEPS)
+
+    module, before = fresh()
+    sum(Brightness.losses(module, Noise()[0]).values()).backward()
+    before.step()
+    save_state(tmp_path / "state", module, before, 1, 0.0)
+    resumed, after = fresh()
+    load_state(tmp_path / "state", resumed, after)
+    weight = resumed.layers[0].weight  # a convolution: the formats differ
+    assert not weight.is_contiguous()
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert after.state[weight][name].stride() == weight.stride()
+        assert torch.equal(after.state[weight][name], before.state[module.layers[0].weight][name])
+
+
+def test_adam_is_fused_on_a_gpu_alone() -> None:
+    with FakeTensorMode():
+        module = nn.Linear(2, 2, device="cuda")
+        assert optimiser_for(module, Optimisation(optimiser="adam")).defaults["fused"] is True
+    assert optimiser_for(nn.Linear(2, 2), Optimisation(optimiser="adam")).defaults["fused"] is None
 
 
 TWO_PROCESSES = """

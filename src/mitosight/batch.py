@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,14 +35,24 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(
-            self.images.to(device, non_blocking=True),
-            [f.to(device) for f in self.figures],
-            [h.to(device) for h in self.hard_negatives],
-            self.domain.to(device),
-            self.labelled.to(device),
-            self.columns,
-            self.label.to(device),
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            figures=_moved(self.figures, device),
+            hard_negatives=_moved(self.hard_negatives, device),
+            domain=self.domain.to(device, non_blocking=True),
+            labelled=self.labelled.to(device, non_blocking=True),
+            label=self.label.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU can copy from by itself; torch's DataLoader asks for it."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            domain=self.domain.pin_memory(),
+            labelled=self.labelled.pin_memory(),
+            label=self.label.pin_memory(),
         )
 
     def only(self, chosen: Tensor) -> Batch:
@@ -57,3 +67,10 @@ class Batch:
             {column: [names[i] for i in index] for column, names in self.columns.items()},
             self.label[chosen] if len(self.label) else self.label,
         )
+
+
+def _moved(parts: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors (n, 3) on `device`, by one copy: hundreds of small ones would take a GPU longer than the images do."""
+    if all(part.device == device for part in parts):
+        return parts
+    return list(torch.split(torch.cat(parts).to(device, non_blocking=True), [len(part) for part in parts]))

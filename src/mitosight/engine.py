@@ -159,15 +159,16 @@ def _step(
     runner.train()
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
         losses: dict[str, Tensor] = runner(batch)
-    loss = torch.stack([value.float() for value in losses.values()]).sum()
-    terms = {name: float(value.detach()) for name, value in losses.items()}
+    values = torch.stack([value.float() for value in losses.values()])
+    optimiser.zero_grad(set_to_none=True)
+    values.sum().backward()  # type: ignore[no-untyped-call]
+    # read after the backward pass was asked for, and all at once: each time a GPU is waited for
+    terms = dict(zip(losses, values.tolist(), strict=True))
     if not math.isfinite(sum(terms.values())):
         told = ", ".join(f"{name} {value}" for name, value in terms.items())
         raise InputError(
             None, f"the loss of step {step + 1} (batch {number}) is not finite: {told}", "lower optimisation.lr"
         )
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
     if optimisation.clip_norm:
         nn.utils.clip_grad_norm_(runner.parameters(), optimisation.clip_norm)
     optimiser.step()

@@ -45,4 +45,9 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
             _, index, key = name.split(".", 2)
             moments.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    for weight in (weight for group in optimiser.param_groups for weight in group["params"]):
+        own = optimiser.state.get(weight, {})
+        for key, value in own.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:  # a GPU steps fast over equal formats only
+                own[key] = torch.empty_like(weight, dtype=value.dtype, device=value.device).copy_(value)
     return step, seconds
