@@ -163,7 +163,7 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     values.sum().backward()  # type: ignore[no-untyped-call]
     # read after the backward pass was asked for, and all at once: each time a GPU is waited for
-    terms = dict(zip(losses, values.tolist(), strict=True))
+    terms = dict(zip(losses, values.detach().tolist(), strict=True))
     if not math.isfinite(sum(terms.values())):
         told = ", ".join(f"{name} {value}" for name, value in terms.items())
         raise InputError(

@@ -197,26 +197,26 @@ class RetinaNet(Detector):
         """
         logits, codes, anchors = self._flat(maps)
         height, width = batch.images.shape[-2:]
-        classification, box, found = [logits.sum() * 0], [codes.sum() * 0], [0]
-        for i in batch.labelled.nonzero()[:, 0].tolist():
-            target = clip_boxes_to_image(boxes.squares(batch.figures[i]), (height, width))
-            matched = boxes.match(target, anchors, self.positive_iou, self.negative_iou, self.force_match)
-            positive, used = matched >= 0, matched > -2
-            focal = sigmoid_focal_loss(logits[i], positive.to(logits.dtype), self.focal_alpha, self.focal_gamma)
-            wanted = boxes.encode(target[matched[positive]], anchors[positive], self.box_scales)
-            classification.append(focal[used].sum())
-            box.append(self.box_loss(codes[i][positive], wanted, reduction="sum"))
-            found.append(int(positive.sum()))
-        return self._divided(torch.stack(classification), torch.stack(box), found)
+        rows = batch.labelled.nonzero()[:, 0]
+        targets = [clip_boxes_to_image(boxes.squares(batch.figures[i]), (height, width)) for i in rows.tolist()]
+        how = anchors, self.positive_iou, self.negative_iou, self.force_match
+        matched = torch.cat([rows.new_empty(0, len(anchors)), *(boxes.match(t, *how)[None] for t in targets)])
+        positive = matched >= 0
+        focal = sigmoid_focal_loss(logits[rows], positive.to(logits.dtype), self.focal_alpha, self.focal_gamma)
+        tile, anchor = positive.nonzero(as_tuple=True)  # for all tiles at once: each look for them waits for a GPU
+        index = matched[tile, anchor] + boxes.starts(targets, rows.device)[tile]
+        wanted = boxes.encode(torch.cat([*targets, anchors[:0]])[index], anchors[anchor], self.box_scales)
+        off = self.box_loss(codes[rows[tile], anchor], wanted, reduction="none").sum(dim=1)
+        classification = torch.where(matched > -2, focal, 0).sum(dim=1)
+        return self._divided(classification, torch.zeros_like(classification).index_add(0, tile, off), positive.sum(1))
 
-    def _divided(self, classification: Tensor, box: Tensor, positives: list[int]) -> dict[str, Tensor]:
-        """Sums by tile, of which the first stands for none, as the two loss terms."""
+    def _divided(self, classification: Tensor, box: Tensor, positives: Tensor) -> dict[str, Tensor]:
+        """Sums by tile (n,) and the positive anchors of each as the two loss terms."""
         if self.positives is None:
-            count = torch.tensor(positives, device=box.device).clamp(min=1)
-            tiles = max(1, len(positives) - 1)
+            count, tiles = positives.clamp(min=1), max(1, len(positives))
             return {"classification": (classification / count).sum() / tiles, "box": (box / count / 4).sum() / tiles}
         if self.training:
-            self.positives.mul_(MOMENTUM).add_((1 - MOMENTUM) * max(1, sum(positives)))
+            self.positives.mul_(MOMENTUM).add_((1 - MOMENTUM) * positives.sum().clamp(min=1))
         return {"classification": classification.sum() / self.positives, "box": box.sum() / self.positives}
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:

@@ -59,6 +59,13 @@ def match(boxes: Tensor, anchors: Tensor, positive_iou: float, negative_iou: flo
     matched = torch.where(best > positive_iou, index, torch.where(best < negative_iou, -1, -2))
     if force:
         top = iou.max(dim=1, keepdim=True).values
-        box, anchor = ((iou == top) & (top > 0)).nonzero(as_tuple=True)
-        matched[anchor] = box
+        number = torch.arange(1, len(boxes) + 1, device=iou.device)
+        last = (((iou == top) & (top > 0)) * number[:, None]).amax(dim=0)  # the last box that takes an anchor, or 0
+        matched = torch.where(last > 0, last - 1, matched)
     return matched
+
+
+def starts(parts: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Where each of `parts` begins when they are joined; (0,) of none."""
+    ends = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
+    return ends[:-1].to(device, non_blocking=True)
