@@ -221,16 +221,15 @@ class RetinaNet(Detector):
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
         """Boxes above `score_floor`, non-maximum suppression at `nms_iou`; their centres."""
-        logits, codes, anchors = self._flat(maps)
-        return [self._decode_one(logits[i].sigmoid(), codes[i], anchors, size_px) for i in range(len(logits))]
+        found = boxes.reached(*self._flat(maps), self.score_floor, self.box_scales)
+        return [self._kept(box, score, size_px) for box, score in found]
 
-    def _decode_one(self, score: Tensor, codes: Tensor, anchors: Tensor, size_px: tuple[int, int]) -> Detections:
-        index = (score >= self.score_floor).nonzero()[:, 0]
-        found = boxes.decode(codes[index], anchors[index], self.box_scales)
-        kept = nms(found, score[index], self.nms_iou)[: self.most_per_tile]
+    def _kept(self, found: Tensor, score: Tensor, size_px: tuple[int, int]) -> Detections:
+        """The points of one tile's boxes, which are on the CPU."""
+        kept = nms(found, score, self.nms_iou)[: self.most_per_tile]
         centre = (found[kept, :2] + found[kept, 2:]) / 2
-        inside = ((centre >= 0) & (centre < torch.tensor(size_px[::-1], device=centre.device))).all(dim=1)
-        return Detections(centre[inside].cpu().numpy(), score[index][kept][inside].cpu().numpy(), self.mpp)
+        inside = ((centre >= 0) & (centre < torch.tensor(size_px[::-1]))).all(dim=1)
+        return Detections(centre[inside].numpy(), score[kept][inside].numpy(), self.mpp)
 
     def _flat(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, anchors), codes (N, anchors, 4), anchors (anchors, 4), in float32 over all levels."""
@@ -239,8 +238,9 @@ class RetinaNet(Detector):
             n, per_cell, rows, columns = classes.shape
             logits.append(classes.permute(0, 2, 3, 1).flatten(1))
             codes.append(box.reshape(n, per_cell, 4, rows, columns).permute(0, 3, 4, 1, 2).flatten(1, 3))
-            grid = boxes.level_anchors(rows, columns, STRIDES[level], self.sides_px[level], self.anchor_ratios)
-            anchors.append(grid.to(classes.device))
+            sides_px = tuple(self.sides_px[level])
+            grid = boxes.kept_anchors(rows, columns, STRIDES[level], sides_px, self.anchor_ratios, classes.device)
+            anchors.append(grid)
         return torch.cat(logits, dim=1).float(), torch.cat(codes, dim=1).float(), torch.cat(anchors)
 
 

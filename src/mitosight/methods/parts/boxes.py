@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,15 @@ def level_anchors(rows: int, columns: int, stride: int, sides_px: Sequence[float
     return torch.cat([centres - shapes / 2, centres + shapes / 2], dim=-1).reshape(-1, 4)
 
 
+@cache
+def kept_anchors(
+    rows: int, columns: int, stride: int, sides_px: tuple[float, ...], ratios: tuple[float, ...], device: torch.device
+) -> Tensor:
+    """`level_anchors` on a device, made once; not to be written to."""
+    with torch.inference_mode(False):  # a training may use them too
+        return level_anchors(rows, columns, stride, sides_px, ratios).to(device)
+
+
 def encode(boxes: Tensor, anchors: Tensor, scales: Scales = SCALES) -> Tensor:
     """Boxes (n, 4) relative to their anchors (n, 4): centre offsets and log sizes, over their scales."""
     size, anchor_size = boxes[:, 2:] - boxes[:, :2], anchors[:, 2:] - anchors[:, :2]
@@ -44,6 +54,22 @@ def decode(codes: Tensor, anchors: Tensor, scales: Scales = SCALES) -> Tensor:
     centre = (anchors[:, 2:] + anchors[:, :2]) / 2 + codes[:, :2] * scales[0] * anchor_size
     half = (codes[:, 2:] * scales[1]).clamp(max=4).exp() * anchor_size / 2
     return torch.cat([centre - half, centre + half], dim=1)
+
+
+def reached(
+    logits: Tensor, codes: Tensor, anchors: Tensor, floor: float, scales: Scales = SCALES
+) -> list[tuple[Tensor, Tensor]]:
+    """Boxes (n, 4) and scores (n,) of each tile whose score is `floor` or more, on the CPU, in the order of anchors.
+
+    `logits` (N, anchors), `codes` (N, anchors, 4). A GPU is waited for twice for all tiles together: for the number of
+    boxes, and for the one copy of them.
+    """
+    score = logits.sigmoid()
+    tile, anchor = (score >= floor).nonzero(as_tuple=True)
+    found = decode(codes[tile, anchor], anchors[anchor], scales)
+    rows = torch.cat([found, score[tile, anchor][:, None], tile[:, None].to(found.dtype)], dim=1).cpu()
+    counts = torch.bincount(rows[:, 5].long(), minlength=len(logits))
+    return [(part[:, :4], part[:, 4]) for part in rows.split(counts.tolist())]  # type: ignore[no-untyped-call]
 
 
 def match(boxes: Tensor, anchors: Tensor, positive_iou: float, negative_iou: float, force: bool) -> Tensor:
