@@ -163,8 +163,9 @@ def test_an_empty_slide_and_progress(tmp_path: Path) -> None:
     with slide_of(tmp_path, np.full((300, 500, 3), 230, np.uint8)) as slide:
         found = inference.detect(slide, Blobs(), batch=4, progress=lambda *told: seen.append(told))
     assert len(found) == 0 and found.mpp == pytest.approx(0.25, rel=1e-3)
-    assert [done for done, _, _ in seen] == [3, 6] and {total for _, total, _ in seen} == {6}  # two rows of three
-    assert [mm2 for _, _, mm2 in seen] == pytest.approx([500 * 150 * 0.25e-3**2] * 2, rel=1e-2)
+    assert [done for done, _, _ in seen] == [4, 6] and {total for _, total, _ in seen} == {6}  # two rows of three
+    first = 500 * 150 + 224 * 150  # px of the first row, and of the first tile of the second: 0 to (256 + 192) / 2
+    assert [mm2 / 0.25e-3**2 for _, _, mm2 in seen] == pytest.approx([first, 500 * 300 - first], rel=1e-2)
 
 
 def test_a_detector_in_training_goes_back_to_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mitosight import checkpoint, inference, modelfile, pairing, runtime
 from mitosight.cohort.settings import FirstLook, Settings, tissue_of
+from mitosight.device import placed
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
@@ -36,7 +37,7 @@ def opened(
         detector = runtime.load(model, None if settings.runtime == "torch" else settings.runtime, device=device)
         return model, detector, replace(settings, runtime=str(detector.runtime["name"]))
     file = modelfile.locate(model)
-    plain = checkpoint.load(file).to(device)
+    plain = placed(checkpoint.load(file), device)
     if settings.runtime == "torch":
         return file, plain, settings
     detector = runtime.open_runtime(plain, file, settings.runtime, shown(slides, plain, settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from mitosight import __version__, device, inference, runtime
 from mitosight.detections import Detections
 from mitosight.errors import InputError
 from mitosight.inference import Covering, Workers
-from mitosight.inference.searching import GPU_BATCH, MOST_WORKERS
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 
@@ -125,9 +123,5 @@ def _load(how: How) -> tuple[Detector, Workers]:
     name = f"cuda:{int(me.name) % torch.cuda.device_count()}" if how.device == "gpu-by-name" else how.device
     where = device.choose(name)
     threads = me.state.nthreads
-    number = min(threads, MOST_WORKERS)
-    torch.set_num_threads(max(1, threads // number))
-    pool = ThreadPoolExecutor(number, thread_name_prefix="search")
-    batch = how.batch or (1 if where.type == "cpu" else GPU_BATCH)
-    detector = runtime.load(how.model, how.runtime, device=where, threads=threads)
-    return detector, Workers(pool, number, batch, how.bf16)
+    by = inference.made(where, threads, how.batch, how.bf16)
+    return runtime.load(how.model, how.runtime, device=where, threads=threads), by

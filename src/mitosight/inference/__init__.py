@@ -1,7 +1,7 @@
 """One slide and a detector to the figures of the slide: streamed tile by tile, in memory that does not grow with it."""
 
 from mitosight.inference.covering import Covering, Tissue, cover, cover_near, near
-from mitosight.inference.searching import Progress, Workers, detect, gathered, search, workers
+from mitosight.inference.searching import Progress, Workers, detect, gathered, made, search, workers
 
 __all__ = [
     "Covering",
@@ -12,6 +12,7 @@ __all__ = [
     "cover_near",
     "detect",
     "gathered",
+    "made",
     "near",
     "search",
     "workers",

@@ -6,13 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mitosight.detections import Detections, concatenate
+from mitosight.device import exact
 from mitosight.inference.covering import Covering, Run, Tissue, cover
 from mitosight.methods.detector import Detector
 from mitosight.pipeline import ahead
@@ -22,6 +26,7 @@ from mitosight.tiles import Tile
 SUPPRESSION_UM = 6.25  # 25 px at 0.25 µm/px (reference code of Wilm 2021)
 MOST_WORKERS = 4  # each holds the activations of a batch
 GPU_BATCH = 16
+GPU_READERS = 8  # threads; one decodes far less than a GPU searches
 
 Progress = Callable[[int, int, float], None]
 """Called with tiles done, tiles in all, and the mm² that were searched since the last call."""
@@ -36,12 +41,14 @@ class Workers:
         number: of them.
         batch: tiles at a time for each; by default one on a CPU, sixteen on a GPU.
         bf16: whether the network runs in half precision.
+        readers: runs that are read at the same time.
     """
 
     pool: Executor
     number: int
     batch: int
     bf16: bool
+    readers: int = 1
 
 
 @contextmanager
@@ -50,15 +57,36 @@ def workers(
 ) -> Iterator[Workers]:
     """As many workers as torch has threads, `most` at most, which share torch's threads while they are there."""
     threads = torch.get_num_threads()
+    by = made(next(detector.parameters()).device, threads, batch, bf16, most)
+    try:
+        with exact():
+            yield by
+    finally:
+        by.pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def made(device: torch.device, threads: int, batch: int | None, bf16: bool, most: int = MOST_WORKERS) -> Workers:
+    """Workers on a device that share `threads` threads of torch from now on; see `workers`, which gives these back.
+
+    On a GPU each has a stream of its own, so that one copies and decodes while the network of another computes.
+    """
     number = max(1, min(threads, most))
     torch.set_num_threads(max(1, threads // number))
-    pool = ThreadPoolExecutor(number, thread_name_prefix="search")
-    device = next(detector.parameters()).device
-    try:
-        yield Workers(pool, number, batch or (1 if device.type == "cpu" else GPU_BATCH), bf16)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    gpu = device.type == "cuda"
+    own = partial(_own_stream, device, count()) if gpu else None
+    pool = ThreadPoolExecutor(number, thread_name_prefix="search", initializer=own)
+    return Workers(pool, number, batch or (GPU_BATCH if gpu else 1), bf16, min(threads, GPU_READERS) if gpu else 1)
+
+
+@cache
+def _stream(device: torch.device, number: int) -> Any:
+    """One of the streams, which are made once: freed memory is kept for the stream that used it."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _own_stream(device: torch.device, numbers: Iterator[int]) -> None:
+    torch.cuda.set_stream(_stream(device, next(numbers)))
 
 
 def detect(
@@ -107,7 +135,7 @@ def search(
     detector.eval()
     found: list[Detections] = []
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        with ThreadPoolExecutor(by.readers, thread_name_prefix="read") as reader:
             parts = _parts(covering, numbers, by, reader)
             results = ahead(partial(_points, detector, covering, by.bf16), parts, by.pool, 2 * by.number)
             for number, tiles, points, last in results:
@@ -139,18 +167,20 @@ class _Part:
 
 
 def _parts(covering: Covering, numbers: Sequence[int], by: Workers, reader: Executor) -> Iterator[_Part]:
-    """The batches of the chunks; the next run is read while one is searched."""
+    """The batches of each chunk, over the borders of its runs; the next runs are read while one is searched."""
     runs = [(n, run, k + 1 == len(covering.chunks[n])) for n in numbers for k, run in enumerate(covering.chunks[n])]
 
     def read(item: tuple[int, Run, bool]) -> tuple[int, Run, bool, NDArray[np.uint8]]:
         return (*item, covering.read_run(item[1]))
 
-    for number, run, ends, pixels in ahead(read, runs, reader, 1):
-        for start in range(0, len(run), by.batch):
-            tiles = run[start : start + by.batch]
-            left = [tile.x_px - run[0].x_px for tile in tiles]
-            cut = [pixels[:, x : x + tile.side_px] for x, tile in zip(left, tiles, strict=True)]
-            yield _Part(number, tiles, cut, ends and start + by.batch >= len(run))
+    waiting: list[tuple[Tile, NDArray[np.uint8]]] = []
+    for number, run, ends, pixels in ahead(read, runs, reader, by.readers):
+        left = [tile.x_px - run[0].x_px for tile in run]
+        waiting += [(tile, pixels[:, x : x + tile.side_px]) for x, tile in zip(left, run, strict=True)]
+        while len(waiting) >= by.batch or (ends and waiting):
+            tiles, cut = zip(*waiting[: by.batch], strict=True)
+            del waiting[: by.batch]
+            yield _Part(number, tiles, cut, ends and not waiting)
 
 
 def _points(
@@ -158,16 +188,28 @@ def _points(
 ) -> tuple[int, Sequence[Tile], Detections, bool]:
     """What a batch of tiles holds, each point kept by the tile that owns it."""
     device = next(detector.parameters()).device
-    images = torch.from_numpy(np.stack(part.pixels)).permute(0, 3, 1, 2)  # channels last in memory
-    if device.type == "cuda":
-        images = images.pin_memory().to(device, non_blocking=True)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        found = detector.detect(images.to(torch.float32).div_(255))
+        found = detector.detect(as_images(part.pixels, device))
     kept = []
     for tile, points in zip(part.tiles, found, strict=True):
         placed = points.moved((tile.x_px, tile.y_px))
         kept.append(placed[tile.owned(placed.xy)].moved((0, 0), covering.scale))
     return part.chunk, part.tiles, concatenate(kept), part.last
+
+
+def as_images(pixels: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Tiles (side, side, 3) as (N, 3, side, side) in [0, 1], channels last in memory.
+
+    To a GPU they go as bytes, from pinned memory, while this thread goes on; it computes once what was asked of it
+    before, such as a step of an adaptation, is done.
+    """
+    gpu = device.type == "cuda"
+    held = torch.empty((len(pixels), *pixels[0].shape), dtype=torch.uint8, pin_memory=gpu)
+    np.stack(pixels, out=held.numpy())
+    if gpu:
+        torch.cuda.current_stream(device).wait_stream(torch.cuda.default_stream(device))
+    images = held.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return images.to(torch.float32).div_(255)
 
 
 def _area_px(tile: Tile) -> int:

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from mitosight.detections import Detections
+from mitosight.device import exact
 from mitosight.methods.detector import Detector
 
 Tiles = Sequence[NDArray[np.uint8]]
@@ -91,8 +92,12 @@ def judged_from(detector: Detector, precision: str, tolerance: float) -> float:
     return float(getattr(detector, "score_floor", 0.0)) + tolerance if precision == "fp32" else detector.threshold
 
 
+@exact()
 def compare(plain: Detector, other: Detector, tiles: Tiles, least: float) -> Agreement:
-    """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them."""
+    """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them.
+
+    They may be on different devices.
+    """
     pairs = list(zip(points(plain, tiles), points(other, tiles), strict=True))
     judged = [_judged(a, b, least) for a, b in pairs] + [_judged(b, a, least) for a, b in pairs]
     count = sum(int(np.count_nonzero(np.asarray(a.score) >= least)) for a, _ in pairs)
@@ -115,13 +120,20 @@ def _maps(plain: Detector, other: Detector, tiles: Tiles) -> float:
     worst = 0.0
     with torch.inference_mode():
         for images in inputs_of(plain, tiles):
-            both = [getattr(d, d.converted)(images) for d in (plain, other)]
+            both = [_network(d, images) for d in (plain, other)]
             for a, b in zip(*both, strict=True):
                 span = float(a.max() - a.min())
                 worst = max(worst, float((a - b).abs().max()) / max(span, 1.0))
     return worst
 
 
+def _network(detector: Detector, images: Tensor) -> list[Tensor]:
+    """The raw maps of images, wherever those and the detector are, on the CPU."""
+    device = next(detector.parameters()).device
+    return [m.cpu() for m in getattr(detector, detector.converted)(images.to(device))]
+
+
+@exact()
 def seconds(detectors: Mapping[str, Detector], tiles: Tiles, rounds: int = ROUNDS) -> dict[str, float]:
     """Seconds that the network of each takes for the tiles: the best of some rounds, in each of which all take turns.
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mitosight import checkpoint, modelfile
+from mitosight.device import placed
 from mitosight.errors import InputError, UsageError
 from mitosight.methods import create
 from mitosight.methods.detector import Detector
@@ -70,7 +71,7 @@ def load(
     if is_exported(path):
         return _exported(Path(path), name, device, settings.get("threads"))
     file = modelfile.locate(path)
-    return open_runtime(checkpoint.load(file).to(device), file, name or "torch", tiles, **settings)
+    return open_runtime(placed(checkpoint.load(file), device), file, name or "torch", tiles, **settings)
 
 
 def open_runtime(

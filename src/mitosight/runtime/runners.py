@@ -11,22 +11,27 @@ import torch
 from torch import Tensor
 
 from mitosight.errors import InputError, UsageError
+from mitosight.runtime.graphs import Graphs
 
 Runner = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class HalfTorch:
-    """torch in bf16: autocast, channels last. On a GPU with CUDA graphs by torch.compile; that was never run."""
+    """torch in bf16: autocast, channels last; on a GPU as CUDA graphs."""
 
     def __init__(self, network: Runner, device: torch.device) -> None:
         self.device, self.network = device, network
-        if device.type == "cuda":  # no GPU was at hand: written by the documentation
-            self.network = torch.compile(network, mode="reduce-overhead")
+        self.compute = Graphs(self.half) if device.type == "cuda" else self.half
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) to float32 maps."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            maps = self.network(images.contiguous(memory_format=torch.channels_last))
+        return self.compute(images.contiguous(memory_format=torch.channels_last))
+
+    def half(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The same, one kernel after the other."""
+        cached = self.device.type == "cpu"  # weights cast while a graph is recorded belong to it
+        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=cached):
+            maps = self.network(images)
         return tuple(m.float() for m in maps)
 
 
