@@ -57,15 +57,16 @@ class Batch:
 
     def only(self, chosen: Tensor) -> Batch:
         """The tiles where `chosen` (N,) bool is True."""
-        index = chosen.nonzero()[:, 0].tolist()
+        rows = chosen.nonzero()[:, 0]  # once: an index by bool is looked for anew each time, and a GPU waited for
+        index = rows.tolist()
         return Batch(
-            self.images[chosen],
+            self.images[rows],
             [self.figures[i] for i in index],
             [self.hard_negatives[i] for i in index],
-            self.domain[chosen],
-            self.labelled[chosen],
+            self.domain[rows],
+            self.labelled[rows],
             {column: [names[i] for i in index] for column, names in self.columns.items()},
-            self.label[chosen] if len(self.label) else self.label,
+            self.label[rows] if len(self.label) else self.label,
         )
 
 

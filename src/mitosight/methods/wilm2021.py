@@ -82,7 +82,8 @@ class Wilm2021(RetinaNet):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Detection losses of the labelled tiles and the domain loss of all, weighted as `domain_form` says."""
         features = self.encode(batch.images)
-        labelled_maps = self.heads([f[batch.labelled] for f in features])
+        rows = batch.labelled.nonzero()[:, 0]
+        labelled_maps = self.heads([f[rows] for f in features])
         detection = self.detection_losses(labelled_maps, batch.only(batch.labelled))
         domain = self.domain_loss(features, batch.domain)
         if self.domain_form == "paper":  # mean over a batch of equal shares x scanners = sum over scanners of means

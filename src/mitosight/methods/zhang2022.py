@@ -126,7 +126,8 @@ class Zhang2022(DetectronRetinaNet):
         """Detection losses and `foreground` of the labelled tiles, `label` of all, weighted."""
         features = self.encode(batch.images)
         levels = self.pyramid(features)
-        labelled_maps = self.maps([level[batch.labelled] for level in levels])
+        rows = batch.labelled.nonzero()[:, 0]
+        labelled_maps = self.maps([level[rows] for level in levels])
         detection = self.detection_losses(labelled_maps, batch.only(batch.labelled))
         named = {"c5": features[-1], **{f"p{n}": level for n, level in zip(self.levels, levels, strict=True)}}
         return {**detection, **self.auxiliary_losses(named[self.auxiliary_level], batch)}

@@ -159,7 +159,7 @@ class CentreLoss(nn.Module):
     @torch.no_grad()
     def _follow(self, away: Tensor, label: Tensor) -> None:
         pull = torch.zeros_like(self.centres).index_add_(0, label, away)
-        count = torch.bincount(label, minlength=len(self.centres)).to(away)
+        count = torch.zeros_like(self.centres[:, 0]).index_add_(0, label, torch.ones_like(away[:, 0]))
         self.centres += self.rate * pull / (1 + count)[:, None]
 
 
