@@ -17,11 +17,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from timeit import timeit
 from typing import Any
 
 import fresh
@@ -38,7 +38,7 @@ from mitosight.runtime import NAMES, TOLERANCE, cache, choice
 from mitosight.runtime.agreement import compare, judged_from
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import precision_of
-from mitosight.runtime.runners import HalfTorch
+from mitosight.runtime.runners import HalfTorch, Runner
 from mitosight.slide import Slide
 
 TF32, EAGER, COMPILED = "torch-tf32", "torch-bf16-eager", "torch-bf16-compiled"
@@ -62,7 +62,7 @@ class Rival:
 
     def network(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What the network gives, when it is there."""
-        with torch.inference_mode(), nullcontext() if self.runtime == TF32 else exact():
+        with torch.inference_mode(), exact():
             maps: tuple[torch.Tensor, ...] = self.detector.network(images)
             finish(self.device)
         return maps
@@ -74,11 +74,26 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def tf32(network: Runner) -> Runner:
+    """A network as torch computes it where nobody says otherwise; `exact` is open around it."""
+
+    def computed(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        convolutions: Any = torch.backends.cudnn.conv
+        convolutions.fp32_precision = "tf32"
+        maps = network(images)
+        convolutions.fp32_precision = "ieee"
+        return maps
+
+    return computed
+
+
 def opened(file: Path, device: torch.device, runtime: str) -> Detector:
     """The detector of a model file, unchecked."""
     detector = placed(checkpoint.load(file), device)
-    if runtime in ("torch", TF32):
+    if runtime == "torch":
         return detector
+    if runtime == TF32:
+        return with_runner(detector, tf32(getattr(detector, detector.converted)), {"name": runtime})
     if runtime not in (EAGER, COMPILED):
         return choice.unchecked(choice.asked(detector, file, cache.folder("benchmark", file.parent), []), runtime)
     half = HalfTorch(getattr(detector, detector.converted), device)
@@ -90,13 +105,6 @@ def tiles_of(covering: inference.Covering, count: int) -> list[np.ndarray]:
     """`count` tiles from all over the region, some of them twice where it has fewer."""
     chosen = np.linspace(0, len(covering.tiles) - 1, count).round().astype(int)
     return [covering.read(covering.tiles[k]) for k in chosen]
-
-
-def seconds(act: Callable[[], Any]) -> float:
-    """What one call takes."""
-    started = time.perf_counter()
-    act()
-    return time.perf_counter() - started
 
 
 def parts_of(rival: Rival, covering: inference.Covering) -> dict[str, float]:
@@ -139,10 +147,13 @@ def rounds_of(
             images = as_images(tiles_of(covering, rival.batch), rival.device)
             for _ in range(2 if turn == 0 else 0):  # a CUDA graph is made the second time
                 rival.network(images)
-            took = {"network": seconds(lambda r=rival, i=images: r.network(i)), "parts": parts_of(rival, covering)}
+            took = {
+                "network": timeit(lambda r=rival, i=images: r.network(i), number=1),
+                "parts": parts_of(rival, covering),
+            }
             if rival.runtime in NAMES and (turn or rival.device.type != "cpu"):
                 search = {"tile_px": tile_px, "batch": rival.batch}
-                took["whole"] = seconds(lambda r=rival, s=search: inference.detect(slide, r.detector, **s))
+                took["whole"] = timeit(lambda r=rival, s=search: inference.detect(slide, r.detector, **s), number=1)
             if turn:
                 for name, value in took.items():
                     found[rival.name][name].append(value)

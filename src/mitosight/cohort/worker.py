@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,7 @@ def _opened(part: Part) -> Covering:
 _kept: dict[How, tuple[Detector, Workers]] = {}
 MOST_KEPT = 2  # a model and its first look
 _loading = Lock()
+_lasting = ExitStack()  # what holds for as long as the process lives
 
 
 def _ready(how: How) -> tuple[Detector, Workers]:
@@ -123,5 +125,6 @@ def _load(how: How) -> tuple[Detector, Workers]:
     name = f"cuda:{int(me.name) % torch.cuda.device_count()}" if how.device == "gpu-by-name" else how.device
     where = device.choose(name)
     threads = me.state.nthreads
+    _lasting.enter_context(device.exact())
     by = inference.made(where, threads, how.batch, how.bf16)
     return runtime.load(how.model, how.runtime, device=where, threads=threads), by
