@@ -43,7 +43,7 @@ from mitosight.slide import Slide
 
 TF32, EAGER, COMPILED = "torch-tf32", "torch-bf16-eager", "torch-bf16-compiled"
 RUNTIMES = (*NAMES[:-1], TF32, EAGER, COMPILED)
-COMPARED = 6  # tiles, by which points are compared; a CPU takes a while for them
+COMPARED = 4  # tiles, by which points are compared; a CPU takes a while for them
 PARTS = ("read", "copy", "network", "decode")
 
 
