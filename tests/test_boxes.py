@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.ops import nms
 
 from mitosight.methods.parts import boxes
 
@@ -61,3 +62,21 @@ def test_force_match_and_empty() -> None:
     assert boxes.match(box, anchors, 0.5, 0.4, force=False).tolist() == [-1, -1]
     assert boxes.match(box, anchors, 0.5, 0.4, force=True).tolist() == [0, 0]  # both overlap it equally
     assert boxes.match(box[:0], anchors, 0.5, 0.4, force=True).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 5), (3, 5), (60, 4), (400, 10), (400, 300)])
+def test_suppression_of_the_best_is_the_beginning_of_all_of_it(count: int, most: int) -> None:
+    """Also where a hundred boxes overlap so much that the first looks leave too few, and among equal scores."""
+    torch.manual_seed(count)
+    points = torch.cat([torch.rand(count, 2) * 400, torch.rand(count, 1) * 30 + 35], dim=1)
+    points[: count // 4, :2] = 200 + torch.rand(count // 4, 2)
+    found, score = boxes.squares(points), (torch.rand(count) * 20).round() / 20
+    score[: count // 4] += 1
+    assert torch.equal(boxes.suppressed(found, score, 0.4, most), nms(found, score, 0.4)[:most])
+
+
+def test_suppression_by_hand() -> None:
+    """Of two boxes on one place the better stays; the third touches neither."""
+    found = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    assert boxes.suppressed(found, torch.tensor([0.3, 0.9, 0.5]), 0.4, 9).tolist() == [1, 2]
+    assert boxes.suppressed(found, torch.tensor([0.3, 0.9, 0.5]), 0.4, 1).tolist() == [1]

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
+from torchvision.ops import clip_boxes_to_image, sigmoid_focal_loss
 
 from mitosight.augment import Augmentation
 from mitosight.batch import Batch
@@ -226,7 +226,7 @@ class RetinaNet(Detector):
 
     def _kept(self, found: Tensor, score: Tensor, size_px: tuple[int, int]) -> Detections:
         """The points of one tile's boxes, which are on the CPU."""
-        kept = nms(found, score, self.nms_iou)[: self.most_per_tile]
+        kept = boxes.suppressed(found, score, self.nms_iou, self.most_per_tile)
         centre = (found[kept, :2] + found[kept, 2:]) / 2
         inside = ((centre >= 0) & (centre < torch.tensor(size_px[::-1]))).all(dim=1)
         return Detections(centre[inside].numpy(), score[kept][inside].numpy(), self.mpp)

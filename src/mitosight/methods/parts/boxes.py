@@ -7,10 +7,11 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 Scales = tuple[float, float]
 SCALES: Scales = (0.1, 0.2)  # an offset of 0.1 anchor sides, or a log size of 0.2, is coded as 1
+AT_FIRST = 4  # boxes that suppression looks at, for each one asked for; as many times more if they are not enough
 
 
 def squares(points: Tensor) -> Tensor:
@@ -70,6 +71,21 @@ def reached(
     rows = torch.cat([found, score[tile, anchor][:, None], tile[:, None].to(found.dtype)], dim=1).cpu()
     counts = torch.bincount(rows[:, 5].long(), minlength=len(logits))
     return [(part[:, :4], part[:, 4]) for part in rows.split(counts.tolist())]  # type: ignore[no-untyped-call]
+
+
+def suppressed(boxes: Tensor, score: Tensor, iou: float, most: int) -> Tensor:
+    """Indices of the `most` best boxes that non-maximum suppression at `iou` leaves, best first.
+
+    As `nms(...)[:most]`, which goes on to the last box: those that only worse ones could follow are not looked at. A
+    tile where the floor is reached everywhere has 20,000.
+    """
+    order, looked_at = score.sort(descending=True, stable=True)[1], AT_FIRST * most
+    while True:
+        among = order[:looked_at]
+        kept = among[nms(boxes[among], score[among], iou)]
+        if len(kept) >= most or looked_at >= len(order):
+            return kept[:most]
+        looked_at *= AT_FIRST
 
 
 def match(boxes: Tensor, anchors: Tensor, positive_iou: float, negative_iou: float, force: bool) -> Tensor:
