@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mitosight.log import RunLog
 from mitosight.material import Material, gather
 from mitosight.measured import measured
 from mitosight.methods import METHODS, create
-from mitosight.methods.detector import Detector
+from mitosight.methods.detector import Detector, Source
 from mitosight.outputs import write_json, write_run
 from mitosight.recipe import Recipe
 from mitosight.regions import DataFolder
@@ -49,63 +50,67 @@ def train(
         InputError: parts, scanners or figures are missing, an image cannot be read, a loss is not finite, or `out`
             holds another training.
     """
-    rank, processes = process()
     material = gather(recipe, data)
-    torch.manual_seed(recipe.training.seed)
-    method = METHODS[recipe.method]
-    recipe = replace(recipe, detector=method.told_by_data(recipe.detector, material.domains()))
-    detector = create(recipe.method, material.scanners, recipe.detector)
+    recipe, detector = _made(recipe, material)
     claim = {**recipe.to_json(), "data_sha256": material.digest()}
     if _finished(out, claim):
-        if rank == 0:
+        if process()[0] == 0:
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
-
-    def begin() -> None:
-        if rank == 0:
-            write_json(out / RECIPE, claim)
-
+    begin = partial(_claim, out, claim)
     workshop = lend(recipe, data.images, material, detector, out, device, begin)
     prepared = detector.prepare(workshop)
     batches = detector.batches(workshop, "train")
     judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, material.facts())
     begin()
-
-    def validate(epoch: int) -> dict[str, Any]:
-        facts = judge(detector, epoch) if rank == 0 else {}
-        if facts and watch is not None:
-            watch(epoch, facts)
-        return facts
-
-    log = RunLog(out, quiet=rank > 0)
+    log = RunLog(out, quiet=process()[0] > 0)
     try:
-        log.say(
-            f"{recipe.method} on {', '.join(material.scanners)}; labelled: {', '.join(material.labelled)}; "
-            f"{device}, {processes} process(es)"
-        )
-        for line in prepared:
+        for line in (_told(recipe, material, device), *prepared):
             log.say(line)
-        detector.to(device).to(memory_format=torch.channels_last)
-        seconds = fit(
-            detector,
-            batches,
-            recipe.optimisation,
-            log,
-            seed=recipe.training.seed,
-            workers=recipe.training.workers,
-            after_epoch=validate,
-        )
-        if rank == 0:
-            best = judge.best
-            log.say(
-                f"kept epoch {best['epoch']}: aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
-            )
-            where = described(device)
-            write_run(out, recipe=recipe.to_json(), device=where, seconds=round(seconds, 1), validation=best)
+        _fit(recipe, detector, batches, judge, log, watch)
     finally:
         log.close()
         leave()
     return out / checkpoint.FILE
+
+
+def _made(recipe: Recipe, material: Material) -> tuple[Recipe, Detector]:
+    """The detector as it starts, and the recipe with what the data decide."""
+    torch.manual_seed(recipe.training.seed)
+    told = METHODS[recipe.method].told_by_data(recipe.detector, material.domains())
+    return replace(recipe, detector=told), create(recipe.method, material.scanners, told)
+
+
+def _claim(out: Path, claim: dict[str, Any]) -> None:
+    """Says in `out` whose training it is; before that nothing is written."""
+    if process()[0] == 0:
+        write_json(out / RECIPE, claim)
+
+
+def _told(recipe: Recipe, material: Material, device: torch.device) -> str:
+    scanners, labelled = ", ".join(material.scanners), ", ".join(material.labelled)
+    return f"{recipe.method} on {scanners}; labelled: {labelled}; {device}, {process()[1]} process(es)"
+
+
+def _fit(recipe: Recipe, detector: Detector, batches: Source, judge: Judge, log: RunLog, watch: Watch | None) -> None:
+    """Trains a prepared detector; the first of several processes also validates it and writes `run.json`."""
+    first = process()[0] == 0
+
+    def validate(epoch: int) -> dict[str, Any]:
+        facts = judge(detector, epoch) if first else {}
+        if facts and watch is not None:
+            watch(epoch, facts)
+        return facts
+
+    detector.to(judge.device).to(memory_format=torch.channels_last)
+    how = {"seed": recipe.training.seed, "workers": recipe.training.workers}
+    seconds = fit(detector, batches, recipe.optimisation, log, after_epoch=validate, **how)
+    if first:
+        best = judge.best
+        told = f"aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
+        log.say(f"kept epoch {best['epoch']}: {told}")
+        facts = {"device": described(judge.device), "seconds": round(seconds, 1), "validation": best}
+        write_run(judge.out, recipe=recipe.to_json(), **facts)
 
 
 def lend(
