@@ -1,6 +1,8 @@
 """Other runtimes than torch: each method converted, checked, exported and read again."""
 
 import copy
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +233,29 @@ def test_what_is_not_installed_is_named(trained: Any, monkeypatch: pytest.Monkey
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(UsageError, match=r"openvino is not installed; .* 'mitosight\[openvino\]'"):
         runtime.open_runtime(detector, file, "openvino")
+
+
+FIRST_AT_ONCE = """
+import sys, threading, torch
+from pathlib import Path
+from mitosight.runtime.runners import OpenVino
+runner, together, done = OpenVino(Path(sys.argv[1]), "fp32", 2), threading.Barrier(2), []
+def first():
+    together.wait()
+    done.append(runner(torch.zeros(1, 3, 64, 64)))
+threads = [threading.Thread(target=first) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(done) == 2
+"""
+
+
+def test_two_threads_may_be_the_first_at_once(trained: Any, tmp_path: Path) -> None:
+    """As in a search whose check is kept. In a process of its own: elsewhere OpenVINO has been used before."""
+    out = tmp_path / "m.xml"
+    exporting.export_model(trained("kondo2021")[1], "openvino", out)
+    run = [sys.executable, "-c", FIRST_AT_ONCE, str(out)]
+    assert subprocess.run(run, timeout=300, check=False).returncode == 0
 
 
 def test_a_copy_shares_the_weights() -> None:

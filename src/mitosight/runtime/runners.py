@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,6 +75,7 @@ class OpenVino:
             InputError: the file is damaged.
         """
         self.openvino = imported("openvino", "openvino")
+        self.openvino.Tensor(np.zeros(1))  # its first look at numpy waits for itself where two threads come at once
         self.core = self.openvino.Core()
         if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UsageError(None, "this processor has no bf16", "use openvino or onnx")
