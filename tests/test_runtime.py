@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mitosight.methods import METHODS
 from mitosight.methods.detector import Detector
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.runtime import choice, exporting, files
-from mitosight.runtime.agreement import Agreement, compare, points
+from mitosight.runtime.agreement import Agreement, Look, compare, look, points
 from mitosight.runtime.conversion import side_px, with_runner
 from mitosight.runtime.runners import HalfTorch, OpenVino
 from mitosight.slide import write_tiff
@@ -133,11 +134,44 @@ def test_auto_takes_the_fastest_that_agrees(
     monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path))
     monkeypatch.setattr(HalfTorch, "__call__", lambda self, images: tuple(-m for m in self.network(images)))
     order = {"torch": 4.0, "torch-bf16": 1.0, "onnx": 2.0, "openvino": 3.0, "openvino-bf16": 5.0}
-    monkeypatch.setattr(choice, "seconds", lambda opened, tiles: {name: order[name] for name in opened})
-    assert runtime.open_runtime(detector, file, "auto", tiles).runtime["name"] == "onnx"
-    monkeypatch.setattr(choice, "seconds", None)  # the second time nothing is measured
-    assert runtime.open_runtime(detector, file, "auto", tiles).runtime["name"] == "onnx"
+
+    def timed(detector: Detector, tiles: Any) -> Look:
+        return replace(look(detector, tiles), seconds=order[str(detector.runtime["name"])])
+
+    monkeypatch.setattr(choice, "look", timed)
+    assert runtime.open_runtime(detector, file, "auto", lambda: tiles).runtime["name"] == "onnx"
+    monkeypatch.setattr(choice, "look", None)  # the second time nothing is measured, no tile is read
+    assert runtime.open_runtime(detector, file, "auto", lambda: 1 / 0).runtime["name"] == "onnx"
     assert len(list(tmp_path.rglob("check-auto-*.json"))) == 1
+
+
+def test_auto_does_without_a_cache(trained: Any, tiles: list[np.ndarray], monkeypatch: Any, tmp_path: Path) -> None:
+    """Where nothing can be written no network can be converted: what is left is torch."""
+    detector, file = trained("retinanet")
+    (tmp_path / "full").write_text("")
+    monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path / "full"))
+    found = runtime.open_runtime(detector, file, "auto", tiles)
+    assert found.runtime["name"] in ("torch", "torch-bf16")
+    with pytest.raises(InputError, match="full"):
+        runtime.open_runtime(detector, file, "openvino", tiles)
+
+
+def test_a_look_times_the_network_for_an_image(tiles: list[np.ndarray]) -> None:
+    """The first call is made twice and the quickest counts; what the network saw and gave is kept."""
+    detector = make("retinanet").eval()
+    true, calls = detector.network, []
+
+    def counted(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        calls.append(len(images))
+        return true(images)
+
+    detector.network = counted  # type: ignore[method-assign]
+    found = look(detector, tiles)
+    assert calls == [1, 1, 1] and len(found.inputs) == len(found.maps) == len(found.points) == 2
+    assert 0 < found.seconds < 60
+    for images, maps in zip(found.inputs, found.maps, strict=True):
+        with torch.inference_mode():
+            assert all(torch.allclose(a, b) for a, b in zip(true(images), maps, strict=True))
 
 
 def test_agreement_by_hand(tiles: list[np.ndarray]) -> None:

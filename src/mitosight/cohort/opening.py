@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def opened(
     plain = placed(checkpoint.load(file), device)
     if settings.runtime == "torch":
         return file, plain, settings
-    detector = runtime.open_runtime(plain, file, settings.runtime, shown(slides, plain, settings))
+    detector = runtime.open_runtime(plain, file, settings.runtime, partial(shown, slides, plain, settings))
     return file, detector, replace(settings, runtime=str(detector.runtime.get("name", "torch")))
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from mitosight.detections import Detections
 from mitosight.device import exact
 from mitosight.methods.detector import Detector
+from mitosight.phantom import SCANNERS, draw_tissue, scan
 
 Tiles = Sequence[NDArray[np.uint8]]
 NEAR_PX = 1.0
 SUPPRESSION_UM = 6.25  # as `inference` suppresses points
-ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -55,20 +56,50 @@ def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float().div(255)
 
 
-def inputs_of(detector: Detector, tiles: Tiles) -> list[Tensor]:
-    """What the network of a detector sees of tiles (H, W, 3): batches (N, 3, h, w)."""
-    seen: list[Tensor] = []
+@dataclass(frozen=True)
+class Look:
+    """What a detector makes of tiles.
+
+    Attributes:
+        points: of each tile, suppressed as those of a slide are.
+        inputs: what its network saw, batches (N, 3, H, W).
+        maps: the raw maps of each batch, on the CPU.
+        seconds: that the network took for an image in the quickest call; infinite where there was none.
+    """
+
+    points: Sequence[Detections]
+    inputs: Sequence[Tensor]
+    maps: Sequence[tuple[Tensor, ...]]
+    seconds: float
+
+
+def look(detector: Detector, tiles: Tiles) -> Look:
+    """Shows a detector tiles (H, W, 3), one at a time; the first call of its network, which may warm up, is repeated."""
+    inputs: list[Tensor] = []
+    found: list[tuple[Tensor, ...]] = []
+    times: list[float] = []
     network = getattr(detector, detector.converted)
 
-    def remember(images: Tensor) -> tuple[Tensor, ...]:
-        seen.append(images)
+    def watched(images: Tensor) -> tuple[Tensor, ...]:
+        if len(images) and not times:
+            network(images)[0].cpu()
+        started = time.perf_counter()
         maps: tuple[Tensor, ...] = network(images)
+        on_cpu = tuple(m.cpu() for m in maps)
+        if len(images):
+            times.append((time.perf_counter() - started) / len(images))
+            inputs.append(images)
+            found.append(on_cpu)
         return maps
 
-    watched = copy(detector)
-    setattr(watched, detector.converted, remember)
-    points(watched, tiles)
-    return [images for images in seen if len(images)]
+    watching = copy(detector)
+    setattr(watching, detector.converted, watched)
+    return Look(points(watching, tiles), inputs, found, min(times, default=float("inf")))
+
+
+def inputs_of(detector: Detector, tiles: Tiles) -> Sequence[Tensor]:
+    """What the network of a detector sees of tiles (H, W, 3): batches (N, 3, h, w)."""
+    return look(detector, tiles).inputs
 
 
 def points(detector: Detector, tiles: Tiles) -> list[Detections]:
@@ -94,15 +125,17 @@ def judged_from(detector: Detector, precision: str, tolerance: float) -> float:
 
 @exact()
 def compare(plain: Detector, other: Detector, tiles: Tiles, least: float) -> Agreement:
-    """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them.
+    """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them."""
+    return agreement(look(plain, tiles), look(other, tiles), least)
 
-    They may be on different devices.
-    """
-    pairs = list(zip(points(plain, tiles), points(other, tiles), strict=True))
+
+def agreement(plain: Look, other: Look, least: float) -> Agreement:
+    """As `compare`, of what both made of the same tiles."""
+    pairs = list(zip(plain.points, other.points, strict=True))
     judged = [_judged(a, b, least) for a, b in pairs] + [_judged(b, a, least) for a, b in pairs]
     count = sum(int(np.count_nonzero(np.asarray(a.score) >= least)) for a, _ in pairs)
     missing, score = sum(m for m, _ in judged), max((s for _, s in judged), default=0.0)
-    return Agreement(count, missing, score, _maps(plain, other, tiles))
+    return Agreement(count, missing, score, _maps(plain, other))
 
 
 def _judged(of: Detections, among: Detections, least: float) -> tuple[int, float]:
@@ -116,38 +149,21 @@ def _judged(of: Detections, among: Detections, least: float) -> tuple[int, float
     return int(np.count_nonzero(~near)), float(apart.max(initial=0.0))
 
 
-def _maps(plain: Detector, other: Detector, tiles: Tiles) -> float:
+def _maps(plain: Look, other: Look) -> float:
     worst = 0.0
-    with torch.inference_mode():
-        for images in inputs_of(plain, tiles):
-            both = [_network(d, images) for d in (plain, other)]
-            for a, b in zip(*both, strict=True):
-                span = float(a.max() - a.min())
-                worst = max(worst, float((a - b).abs().max()) / max(span, 1.0))
+    for both in zip(plain.maps, other.maps, strict=True):
+        for a, b in zip(*both, strict=True):
+            span = float(a.max() - a.min())
+            worst = max(worst, float((a - b).abs().max()) / max(span, 1.0))
     return worst
 
 
-def _network(detector: Detector, images: Tensor) -> list[Tensor]:
-    """The raw maps of images, wherever those and the detector are, on the CPU."""
-    device = next(detector.parameters()).device
-    return [m.cpu() for m in getattr(detector, detector.converted)(images.to(device))]
-
-
-@exact()
-def seconds(detectors: Mapping[str, Detector], tiles: Tiles, rounds: int = ROUNDS) -> dict[str, float]:
-    """Seconds that the network of each takes for the tiles: the best of some rounds, in each of which all take turns.
-
-    The first of `detectors` says what the networks see.
-    """
-    inputs = inputs_of(next(iter(detectors.values())), tiles)
-    best = dict.fromkeys(detectors, float("inf"))
-    with torch.inference_mode():
-        for turn in range(rounds + 1):  # the first warms up
-            for name, detector in detectors.items():
-                network = getattr(detector, detector.converted)
-                started = time.perf_counter()
-                for images in inputs:
-                    network(images)[0].cpu()
-                if turn:
-                    best[name] = min(best[name], time.perf_counter() - started)
-    return best
+def drawn(detector: Detector, side_px: int) -> Tiles:
+    """Two drawn tiles, one a scanner, where no tile of a slide is given."""
+    reach_um = side_px * detector.mpp
+    tissue = draw_tissue(0, (reach_um, reach_um))
+    found = []
+    for number, scanner in enumerate(list(SCANNERS.values())[:2]):
+        image = Image.fromarray(scan(tissue, scanner, number)[0])
+        found.append(np.asarray(image.resize((side_px, side_px))))
+    return found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from mitosight import checkpoint, modelfile
 from mitosight.device import placed
@@ -17,16 +16,19 @@ from mitosight.errors import InputError, UsageError
 from mitosight.methods import create
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
-from mitosight.phantom import SCANNERS, draw_tissue, scan
 from mitosight.runtime import cache
-from mitosight.runtime.agreement import Agreement, Tiles, compare, judged_from, seconds
+from mitosight.runtime.agreement import Agreement, Tiles, agreement, drawn, judged_from, look
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, check_weights, export, form_of, is_exported, precision_of, read_header
 from mitosight.runtime.runners import HalfTorch, OnnxRuntime, OpenVino, Runner
 
 TOLERANCE = {"fp32": 0.001, "bf16": 0.02, "int8": 0.1}  # measured on real tiles: 7e-7, 0.004, 0.041; docs/runtime.md
 NAMES = ("torch", "torch-bf16", "onnx", "openvino", "openvino-bf16", "openvino-int8", "auto")
+USUAL = "auto"  # of `mitosight detect`
 TILES = 4  # that a check looks at
+
+Shown = Tiles | Callable[[], Tiles]
+"""Tiles that a check looks at, or what reads them, which is called only where there is something to check."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def load(
     name: str | None = None,
     *,
     device: torch.device | str = "cpu",
-    tiles: Tiles = (),
+    tiles: Shown = (),
     **settings: Any,
 ) -> Detector:
     """The detector of a model file, a training's folder, or an exported file, in a runtime.
@@ -78,7 +80,7 @@ def open_runtime(
     detector: Detector,
     model_file: Path,
     name: str,
-    tiles: Tiles = (),
+    tiles: Shown = (),
     *,
     tolerance: float | None = None,
     int8: bool = False,
@@ -87,7 +89,7 @@ def open_runtime(
     """A copy of `detector` that shares its weights and whose network runs in the runtime `name`.
 
     But for "torch" it is checked first, against torch fp32, and the outcome kept in $MITOSIGHT_CACHE, else in
-    ~/.cache/mitosight, by model, machine, versions and side of the tiles: see `agreement.compare`. Its
+    ~/.cache/mitosight, by model, machine and versions: see `agreement.compare`. Its
     `runtime` says name, tolerance, agreement and seconds.
 
     Args:
@@ -95,33 +97,34 @@ def open_runtime(
         model_file: the file it came from, whose checksum names what is kept.
         name: one of `NAMES`. "auto" takes the fastest that is installed and agrees, of fp32 and bf16.
         tiles: (H, W, 3) uint8 that the check looks at, the first four; best of the slides to come. Without any, drawn
-            ones. Their side is that of the speeds.
+            ones.
         tolerance: largest difference of scores; by default 0.001 for fp32, 0.02 for bf16, 0.1 for int8.
         int8: whether "auto" may take int8 too.
         threads: cores to be used; those that torch uses by default.
 
     Raises:
         UsageError: no such runtime, not installed, not for this device, not calibrated, or it does not agree.
-        InputError: the cache cannot be written.
+        InputError: the cache cannot be written; "auto" does with what needs none.
     """
     if name not in NAMES:
         raise UsageError(None, f"no runtime {name!r}", f"runtimes are {', '.join(NAMES)}")
     if name == "torch":
         return detector
-    side = min(len(tiles[0]), len(tiles[0][0])) if len(tiles) else detector.tile_px
-    shown = list(tiles[:TILES]) if len(tiles) else drawn(detector, side)
     checksum = sha256(model_file)
     place = cache.folder(checksum)
-    asked = Asked(detector, Path(model_file), place, threads or torch.get_num_threads(), shown, tolerance)
-    facts = {"side_px": side, "tolerance": tolerance, "int8": int8, **cache.machine(asked.device, asked.threads)}
+    asked = Asked(detector, Path(model_file), place, threads or torch.get_num_threads(), (), tolerance)
+    facts = {"tolerance": tolerance, "int8": int8, **cache.machine(asked.device, asked.threads)}
     file = cache.check_file(place, name, facts)
     outcome = cache.read(file)
     opened: dict[str, Detector] = {}
     if outcome is None:
+        shown = tiles() if callable(tiles) else tiles
+        asked = replace(asked, tiles=shown[:TILES] if len(shown) else drawn(detector, detector.tile_px))
         names = [n for n in NAMES[1:-1] if int8 or n != "openvino-int8"] if name == "auto" else [name]
         rows = _checked(asked, names, name == "auto", opened)
         outcome = {"model_sha256": checksum, **facts, "runtimes": rows}
-        cache.keep(file, outcome)
+        with suppress(InputError) if name == "auto" else nullcontext():
+            cache.keep(file, outcome)
     return _chosen(asked, name, outcome["runtimes"], opened)
 
 
@@ -160,21 +163,20 @@ def _checked(
 
     With `lenient` one that cannot be opened is a row that says why.
     """
-    plain = opened["torch"] = asked.detector
-    rows: dict[str, dict[str, Any]] = {}
+    opened["torch"] = asked.detector
+    plain = look(asked.detector, asked.tiles)
+    rows = {"torch": _row(None, plain.seconds, 0.0)}
     for name in names:
         try:
             opened[name] = unchecked(asked, name)
-        except UsageError as error:
+        except (UsageError, InputError) as error:
             if not lenient:
                 raise
             rows[name] = {"agrees": False, "told": str(error), "seconds": None}
-    times = seconds(opened, asked.tiles)
-    for name, detector in opened.items():
-        tolerated = asked.tolerated(name)
-        least = judged_from(plain, precision_of(name), tolerated)
-        found = compare(plain, detector, asked.tiles, least) if name != "torch" else None
-        rows[name] = _row(found, times[name], tolerated)
+            continue
+        seen, tolerated = look(opened[name], asked.tiles), asked.tolerated(name)
+        found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated))
+        rows[name] = _row(found, seen.seconds, tolerated)
     return rows
 
 
@@ -234,14 +236,3 @@ def _exported(file: Path, name: str | None, device: torch.device, threads: int |
     for weights in detector.parameters():  # they are in the file: what asks for them here is to fail
         weights.data = weights.data.new_empty(0)
     return with_runner(detector, runner, {"name": own, **header["exported"].get("agreement", {})})
-
-
-def drawn(detector: Detector, side_px: int) -> Tiles:
-    """Two drawn tiles, one a scanner, where no tile of a slide is given."""
-    reach_um = side_px * detector.mpp
-    tissue = draw_tissue(0, (reach_um, reach_um))
-    found = []
-    for number, scanner in enumerate(list(SCANNERS.values())[:2]):
-        image = Image.fromarray(scan(tissue, scanner, number)[0])
-        found.append(np.asarray(image.resize((side_px, side_px))))
-    return found

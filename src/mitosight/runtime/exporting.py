@@ -17,8 +17,8 @@ from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.runtime import cache
-from mitosight.runtime.agreement import compare, judged_from
-from mitosight.runtime.choice import TOLERANCE, drawn, kept_file, session
+from mitosight.runtime.agreement import compare, drawn, judged_from
+from mitosight.runtime.choice import TOLERANCE, kept_file, session
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, export, form_of, precision_of
 from mitosight.slide import Slide
