@@ -74,7 +74,7 @@ class Look:
 
 
 def look(detector: Detector, tiles: Tiles) -> Look:
-    """Shows a detector tiles (H, W, 3), one at a time; the first call of its network, which may warm up, is repeated."""
+    """Shows a detector tiles (H, W, 3), one by one; the first call of its network, which may warm up, is repeated."""
     inputs: list[Tensor] = []
     found: list[tuple[Tensor, ...]] = []
     times: list[float] = []
