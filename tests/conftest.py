@@ -78,6 +78,12 @@ def write_folder(folder: Path, scanners: dict[str, tuple[int, int, int]], side: 
     return folder
 
 
+@pytest.fixture(autouse=True)
+def torch_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No runtime is chosen, converted and compared for each model that a test makes; tests of that name one."""
+    monkeypatch.setattr("mitosight.runtime.choice.USUAL", "torch")
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of two scanners, `pink` and `grey`, 256 px regions, one for each part."""

@@ -1,6 +1,7 @@
 """`mitosight detect --runtime`, and exported files in the place of a model."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,41 @@ def test_an_exported_file_is_a_model(slide: Path, tmp_path: Path, model: Path, m
         assert mitosight("detect", slide, "--model", path, "--out", out, "--runtime", runtime)[0] == 0
         assert json.loads((out / "run.json").read_text())["arguments"]["runtime"] == "onnx"
     assert (tmp_path / "0" / "a.csv").read_bytes() == (tmp_path / "1" / "a.csv").read_bytes()
+
+
+def test_the_fastest_that_agrees_is_the_default(
+    slide: Path, tmp_path: Path, model: Path, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word one is chosen, named, and taken again; where none is installed torch is left."""
+    monkeypatch.undo()  # the tests' own default
+    monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path / "cache"))
+    names = []
+    for _ in range(2):
+        status, _, told = mitosight("detect", slide, "--model", model, "--out", tmp_path / "out")
+        assert status == 0, told
+        names.append(json.loads((tmp_path / "out" / "run.json").read_text())["arguments"]["checked"]["name"])
+    [check] = (tmp_path / "cache").rglob("check-auto-*.json")
+    rows = json.loads(check.read_text())["runtimes"]
+    agreeing = [name for name, row in rows.items() if row["agrees"]]
+    assert rows["onnx"]["agrees"] and rows["onnx"]["missing"] == 0 < rows["onnx"]["points"]
+    assert names == [min(agreeing, key=lambda name: rows[name]["seconds"])] * 2
+    for library in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path / "other"))
+    status, _, told = mitosight("detect", slide, "--model", model, "--out", tmp_path / "plain")
+    assert status == 0, told
+    run = json.loads((tmp_path / "plain" / "run.json").read_text())
+    assert run["arguments"]["runtime"] in ("torch", "torch-bf16")
+
+
+def test_a_scheduler_has_torch_for_a_default(
+    slide: Path, tmp_path: Path, model: Path, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers may have graphics processors, or other processors than this machine."""
+    monkeypatch.setattr("mitosight.runtime.choice.USUAL", "abacus")
+    run = ("detect", slide, "--model", model, "--out", tmp_path / "out")
+    assert "no runtime 'abacus'" in mitosight(*run)[2]
+    assert "runtime" not in mitosight(*run, "--scheduler", "nowhere")[2]
 
 
 def test_no_such_runtime(slide: Path, tmp_path: Path, model: Path, mitosight: Run) -> None:

@@ -60,7 +60,8 @@ def test_a_pair_searches_what_the_first_sees(data: Path, tmp_path: Path, mitosig
     run = ("detect", path, "--model", fine, "--out", out, "--no-tissue")
     assert mitosight(*run, "--fast")[0] == 0
     found = detections.read(out)["a.tiff"]
-    assert json.loads((out / "run.json").read_text())["arguments"]["first"] == sha256(file)
+    arguments = json.loads((out / "run.json").read_text())["arguments"]
+    assert (arguments["first"], arguments["first_runtime"]) == (sha256(file), "torch")
     with Slide(path) as slide:
         seen = inference.detect(slide, first)
         places = seen.xy[seen.score >= first.threshold]

@@ -26,8 +26,9 @@ def detect(
     batch: int = typer.Option(None, min=1, help="Tiles at a time for each worker; default 1, on a GPU 16."),
     redo: bool = typer.Option(False, "--redo", help="Search slides anew that OUT has results of."),
     runtime: str = typer.Option(
-        "torch",
-        help="torch, torch-bf16, onnx, openvino, openvino-bf16, openvino-int8, or auto: the fastest that agrees.",
+        None,
+        help="torch, torch-bf16, onnx, openvino, openvino-bf16, openvino-int8, or auto, the fastest that agrees; "
+        "default auto, with --scheduler torch.",
     ),
     fast: bool = typer.Option(False, "--fast", help="Look only where the model's first look found something."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
@@ -41,6 +42,7 @@ def detect(
     from mitosight.cli.progress import Bars
     from mitosight.device import choose
     from mitosight.errors import UsageError
+    from mitosight.runtime.choice import USUAL
     from mitosight.slide import find_slides
 
     if tissue is not None and no_tissue:
@@ -58,7 +60,7 @@ def detect(
         tissue=where,
         preview=preview,
         redo=redo,
-        runtime=runtime,
+        runtime=runtime or (USUAL if scheduler is None else "torch"),
         scheduler=scheduler,
         device=device,
     )

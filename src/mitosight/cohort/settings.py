@@ -26,6 +26,11 @@ class FirstLook:
     file: Path
     sha256: str
 
+    @property
+    def runtime(self) -> str:
+        """What computes its network."""
+        return str(self.detector.runtime["name"])
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -71,6 +76,7 @@ class Settings:
     def of_points(self, name: str) -> dict[str, Any]:
         """All that decides the points of the slide called `name`, beside its pixels and the model."""
         drawn = {"sha256": sha256(self.tissue)} if isinstance(self.tissue, Path) else self.tissue
+        first = {} if self.first is None else {"first_runtime": self.first.runtime}
         return {
             "mpp": self.mpp if self.mpp is not None else (self.table_mpp or {}).get(name),
             "tile_px": self.tile_px,
@@ -79,6 +85,7 @@ class Settings:
             "tissue": drawn,
             "runtime": self.runtime,
             "first": None if self.first is None else self.first.sha256,
+            **first,
         }
 
 
