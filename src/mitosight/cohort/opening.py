@@ -20,7 +20,8 @@ from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.slide import Slide
 
-SHOWN = 4  # tiles, by which a runtime is compared with torch
+SHOWN = 8  # tiles, by which a runtime is compared with torch
+SHOWN_PX = 512  # their side at most: several runtimes hold one in memory, and eight see more of a slide than two
 
 
 def opened(
@@ -66,7 +67,8 @@ def shown(slides: Sequence[Path], detector: Detector, settings: Settings) -> lis
     """Tiles from all over the first slide that can be read and holds tissue; none where there is no such slide."""
     for path in slides:
         with suppress(InputError), Slide(path, mpp=settings.mpp, table_mpp=settings.table_of(path)) as slide:
-            covering = inference.cover(slide, detector, settings.tile_px, tissue_of(slide, settings.tissue))
+            side = min(SHOWN_PX, settings.tile_px or detector.tile_px)
+            covering = inference.cover(slide, detector, side, tissue_of(slide, settings.tissue))
             if covering.tiles:
                 chosen = np.linspace(0, len(covering.tiles) - 1, min(SHOWN, len(covering.tiles))).round().astype(int)
                 return [covering.read(covering.tiles[k]) for k in chosen]

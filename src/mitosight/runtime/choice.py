@@ -25,7 +25,7 @@ from mitosight.runtime.runners import HalfTorch, OnnxRuntime, OpenVino, Runner
 TOLERANCE = {"fp32": 0.001, "bf16": 0.02, "int8": 0.1}  # measured on real tiles: 7e-7, 0.004, 0.041; docs/runtime.md
 NAMES = ("torch", "torch-bf16", "onnx", "openvino", "openvino-bf16", "openvino-int8", "auto")
 USUAL = "auto"  # of `mitosight detect`
-TILES = 4  # that a check looks at
+TILES = 8  # that a check looks at
 
 Shown = Tiles | Callable[[], Tiles]
 """Tiles that a check looks at, or what reads them, which is called only where there is something to check."""
@@ -96,7 +96,7 @@ def open_runtime(
         detector: as `checkpoint.load` gives it, on its device.
         model_file: the file it came from, whose checksum names what is kept.
         name: one of `NAMES`. "auto" takes the fastest that is installed and agrees, of fp32 and bf16.
-        tiles: (H, W, 3) uint8 that the check looks at, the first four; best of the slides to come. Without any, drawn
+        tiles: (H, W, 3) uint8 that the check looks at, the first eight; best of the slides to come. Without any, drawn
             ones.
         tolerance: largest difference of scores; by default 0.001 for fp32, 0.02 for bf16, 0.1 for int8.
         int8: whether "auto" may take int8 too.
@@ -116,19 +116,18 @@ def open_runtime(
     facts = {"tolerance": tolerance, "int8": int8, **cache.machine(asked.device, asked.threads)}
     file = cache.check_file(place, name, facts)
     outcome = cache.read(file)
-    opened: dict[str, Detector] = {}
     if outcome is None:
         shown = tiles() if callable(tiles) else tiles
         asked = replace(asked, tiles=shown[:TILES] if len(shown) else drawn(detector, detector.tile_px))
         names = [n for n in NAMES[1:-1] if int8 or n != "openvino-int8"] if name == "auto" else [name]
-        rows = _checked(asked, names, name == "auto", opened)
+        rows = _checked(asked, names, name == "auto")
         outcome = {"model_sha256": checksum, **facts, "runtimes": rows}
         with suppress(InputError) if name == "auto" else nullcontext():
             cache.keep(file, outcome)
-    return _chosen(asked, name, outcome["runtimes"], opened)
+    return _chosen(asked, name, outcome["runtimes"])
 
 
-def _chosen(asked: Asked, name: str, rows: dict[str, dict[str, Any]], opened: dict[str, Detector]) -> Detector:
+def _chosen(asked: Asked, name: str, rows: dict[str, dict[str, Any]]) -> Detector:
     """The runtime that was asked for, or the fastest of those that agree; a refusal where it does not."""
     if name == "auto":
         agreeing = {n: row["seconds"] for n, row in rows.items() if row["agrees"]}
@@ -141,7 +140,7 @@ def _chosen(asked: Asked, name: str, rows: dict[str, dict[str, Any]], opened: di
             f"use --runtime torch; accepted are 0 points, and scores within {asked.tolerated(name):g}",
         )  # fmt: skip
     told = {"name": name, "tolerance": asked.tolerated(name), **rows[name]}
-    found = opened.get(name) or unchecked(asked, name)
+    found = unchecked(asked, name)
     found.runtime = told
     return found
 
@@ -156,25 +155,23 @@ def unchecked(asked: Asked, name: str) -> Detector:
     return with_runner(asked.detector, _runner(asked, name), {"name": name})
 
 
-def _checked(
-    asked: Asked, names: Sequence[str], lenient: bool, opened: dict[str, Detector]
-) -> dict[str, dict[str, Any]]:
-    """Agreement and seconds of each runtime, which are left in `opened`.
+def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> dict[str, dict[str, Any]]:
+    """Agreement and seconds of each runtime, one after the other: each goes before the next takes memory.
 
     With `lenient` one that cannot be opened is a row that says why.
     """
-    opened["torch"] = asked.detector
     plain = look(asked.detector, asked.tiles)
     rows = {"torch": _row(None, plain.seconds, 0.0)}
     for name in names:
         try:
-            opened[name] = unchecked(asked, name)
+            other = unchecked(asked, name)
         except (UsageError, InputError) as error:
             if not lenient:
                 raise
             rows[name] = {"agrees": False, "told": str(error), "seconds": None}
             continue
-        seen, tolerated = look(opened[name], asked.tiles), asked.tolerated(name)
+        seen, tolerated = look(other, asked.tiles), asked.tolerated(name)
+        del other
         found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated))
         rows[name] = _row(found, seen.seconds, tolerated)
     return rows

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from mitosight.errors import InputError
 
@@ -49,6 +48,8 @@ def cluster_centres(features: Features, k: int, seed: int) -> Features:
     Raises:
         InputError: fewer features than clusters.
     """
+    from sklearn.cluster import KMeans  # 60 MB and half a second that a search can do without
+
     if len(features) < k:
         raise InputError(None, f"{len(features)} patches to part into {k} clusters", "ask for fewer, or add regions")
     found = KMeans(k, n_init=STARTS, random_state=seed).fit(features)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -93,6 +92,8 @@ def child_centres(features: Features, parent: NDArray[np.integer], children: int
     Raises:
         InputError: a class has fewer samples than children.
     """
+    from sklearn.cluster import KMeans  # 60 MB and half a second that a search can do without
+
     centres = []
     for value in range(PARENTS):
         own = features[parent == value]
