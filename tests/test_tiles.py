@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mitosight.errors import UsageError
-from mitosight.tiles import Tile, grid, grid_near
+from mitosight.tiles import Tile, around, grid
 
 
 def test_by_hand() -> None:
@@ -96,33 +96,33 @@ def test_tiles_on_a_grid_begin_and_are_cut_on_it(width: int, height: int) -> Non
     assert (owned == 1).all()
 
 
-def test_tiles_near_points_by_hand() -> None:
-    """Columns own 0-224-416-600 (tiles at 0, 192, 344), rows 0-178-300 (0, 44... of a 300 px frame: two rows)."""
-    size = (600, 300)
-    every = grid(*size, 256, 64)
-    assert [t.owns for t in every[:3]] == [(0, 0, 224, 150), (224, 0, 396, 150), (396, 0, 600, 150)]
-
-    def near(*xy: tuple[float, float], reach: float = 10) -> list[int]:
-        return [every.index(t) for t in grid_near(size, 256, 64, 1, np.array(xy, float).reshape(-1, 2), reach)]
-
-    assert near() == []
-    assert near((100, 50)) == [0]
-    assert near((220, 50)) == [0, 1]
-    assert near((220, 145)) == [0, 1, 3, 4]
-    assert near((214, 50)) == [0] and near((214.1, 50)) == [0, 1]  # less than the reach
-    assert near((600, 300)) == [5] and near((100, 50), (100, 60), (500, 299)) == [0, 5]
-    assert near((310, 50), reach=90) == [0, 1, 2]
+def test_tiles_around_points_by_hand() -> None:
+    """Sides of 64 px and a reach of 10 px: in the middle, at two borders, and one that begins at a multiple of 8."""
+    xy = np.array([[100.5, 50.0], [3.0, 98.0]])
+    assert around((200, 100), 64, 1, xy, 10.0) == [
+        Tile(68, 18, 64, (90, 40, 111, 60), (False, False)),
+        Tile(0, 36, 64, (0, 88, 13, 100), (False, True)),
+    ]
+    assert around((200, 100), 64, 8, xy[:1], 10.0) == [Tile(72, 16, 64, (90, 40, 111, 60), (False, False))]
+    assert around((200, 100), 64, 1, np.empty((0, 2)), 10.0) == []
+    with pytest.raises(UsageError, match="tiles of 20 px cannot own 10 px around a point"):
+        around((200, 100), 20, 1, xy, 10.0)
 
 
-@pytest.mark.parametrize("step_px", [1, 2])
-def test_tiles_near_points_are_those_that_own_a_place_within_reach(step_px: int) -> None:
+@pytest.mark.parametrize("step_px", [1, 4])
+def test_a_tile_around_a_point_holds_what_it_owns(step_px: int) -> None:
     rng = np.random.default_rng(step_px)
-    size = (1503, 1101)
-    xy, reach = rng.uniform(0, size, (12, 2)), 33.0
-    expected = []
-    for tile in grid(*size, 192, 64, step_px):
+    size, reach = (1503, 1101), 43.5
+    xy = np.concatenate([rng.uniform(0, size, (40, 2)), [[0, 0], [1503, 1101], [1503, 0]]])
+    tiles = around(size, 160, step_px, xy, reach)
+    for tile in tiles:
         x0, y0, x1, y1 = tile.owns
-        x, y = xy[:, 0], xy[:, 1]
-        if ((x > x0 - reach) & (x < x1 + reach) & (y > y0 - reach) & (y < y1 + reach)).any():
-            expected.append(tile)
-    assert grid_near(size, 192, 64, step_px, xy, reach) == expected
+        assert tile.x_px % step_px == tile.y_px % step_px == 0
+        assert tile.x_px <= x0 < x1 <= tile.x_px + 160 and tile.y_px <= y0 < y1 <= tile.y_px + 160
+        for start, low, high, length in ((tile.x_px, x0, x1, size[0]), (tile.y_px, y0, y1, size[1])):
+            context = min(low - start, start + 160 - high)
+            assert context >= 32 - step_px or start == 0 or start + 160 >= length  # moved back from the border
+    for x, y in xy:
+        beside = np.array([[x + dx, y + dy] for dx in (-reach, 0, reach) for dy in (-reach, 0, reach)])
+        beside = beside[((beside >= 0) & (beside <= size)).all(axis=1)]
+        assert any(tile.owned(beside).all() for tile in tiles)

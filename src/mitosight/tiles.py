@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,55 +54,45 @@ def grid(width_px: int, height_px: int, tile_px: int, overlap_px: int, step_px: 
     Raises:
         UsageError: a size is not positive, or the overlap is negative or not smaller than the tile by a step or more.
     """
-    columns, rows = _axes((width_px, height_px), tile_px, overlap_px, step_px)
+    if min(width_px, height_px) < 1:
+        raise UsageError(None, f"an image of {width_px} x {height_px} px cannot be tiled", "expected at least 1 x 1 px")
+    if not 0 <= overlap_px <= tile_px - step_px:
+        raise UsageError(
+            None, f"tiles of {tile_px} px cannot overlap by {overlap_px} px", "expected 0 <= overlap < tile"
+        )
+    columns, rows = (_spans(length, tile_px, tile_px - overlap_px, step_px) for length in (width_px, height_px))
     return [_tile(column, row, tile_px, (width_px, height_px)) for row in rows for column in columns]
 
 
-def grid_near(
-    size_px: tuple[int, int],
-    tile_px: int,
-    overlap_px: int,
-    step_px: int,
-    xy: NDArray[np.float64],
-    reach_px: float,
+def around(
+    size_px: tuple[int, int], tile_px: int, step_px: int, xy: NDArray[np.float64], reach_px: float
 ) -> list[Tile]:
-    """The tiles of the grid that own a place less than `reach_px` to the side of a point, and above or below it.
+    """A tile around each of the points `xy` (n, 2), row by row, that owns what lies within `reach_px` to each side.
 
-    `size_px` is (width, height), `xy` (n, 2) in px of the frame; the rest, order and errors are as in `grid`, whose
-    other tiles are never made: few points on a large frame cost little.
+    `size_px` is (width, height) of the frame, in whose px points are. Tiles begin at multiples of `step_px` and are
+    moved back at the border, beyond which they reach only as those of `grid` do. What they own may overlap.
+
+    Raises:
+        UsageError: a tile does not reach as far as it is to own.
     """
-    columns, rows = _axes(size_px, tile_px, overlap_px, step_px)
-    found: set[tuple[int, int]] = set()
-    spans = [_reached(axis, xy[:, k], reach_px) for k, axis in enumerate((columns, rows))]
-    for (left, right), (top, bottom) in zip(*(span.tolist() for span in spans), strict=True):
-        found.update((j, i) for j in range(top, bottom) for i in range(left, right))
-    return [_tile(columns[i], rows[j], tile_px, size_px) for j, i in sorted(found)]
+    if tile_px < 2 * reach_px + step_px:
+        raise UsageError(
+            None, f"tiles of {tile_px} px cannot own {reach_px:g} px around a point", "expected larger ones"
+        )
+    found = set()
+    for point in xy.tolist():
+        spans = []
+        for at, length in zip(point, size_px, strict=True):
+            last = -(-max(length - tile_px, 0) // step_px) * step_px
+            start = min(max(0, round((at - tile_px / 2) / step_px) * step_px), last)
+            spans.append((start, max(0, math.floor(at - reach_px)), min(length, math.ceil(at + reach_px))))
+        found.add(_tile(spans[0], spans[1], tile_px, size_px))
+    return sorted(found, key=lambda tile: (tile.y_px, tile.x_px, tile.owns))
 
 
 def _tile(column: Span, row: Span, tile_px: int, size_px: tuple[int, int]) -> Tile:
     (x, x0, x1), (y, y0, y1) = column, row
     return Tile(x, y, tile_px, (x0, y0, x1, y1), (x1 == size_px[0], y1 == size_px[1]))
-
-
-def _axes(size_px: tuple[int, int], tile_px: int, overlap_px: int, step_px: int) -> tuple[list[Span], list[Span]]:
-    """The spans of columns and rows."""
-    width, height = size_px
-    if min(size_px) < 1:
-        raise UsageError(None, f"an image of {width} x {height} px cannot be tiled", "expected at least 1 x 1 px")
-    if not 0 <= overlap_px <= tile_px - step_px:
-        raise UsageError(
-            None, f"tiles of {tile_px} px cannot overlap by {overlap_px} px", "expected 0 <= overlap < tile"
-        )
-    stride = tile_px - overlap_px
-    return _spans(width, tile_px, stride, step_px), _spans(height, tile_px, stride, step_px)
-
-
-def _reached(axis: list[Span], at: NDArray[np.float64], reach_px: float) -> NDArray[np.intp]:
-    """(n, 2) for each place on an axis the first span within reach, and the one behind the last."""
-    begins, ends = (np.array([span[k] for span in axis], dtype=np.float64) for k in (1, 2))
-    first = np.searchsorted(ends, at - reach_px, side="right")
-    behind = np.searchsorted(begins, at + reach_px, side="left")
-    return np.stack([first, behind], axis=1)
 
 
 def _spans(length_px: int, tile_px: int, stride_px: int, step_px: int) -> list[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,11 +16,12 @@ from mitosight.dataset import working_mpp
 from mitosight.errors import InputError
 from mitosight.methods.detector import LEAST_SEARCH_PX, Detector
 from mitosight.slide import Slide
-from mitosight.tiles import Tile, grid, grid_near
+from mitosight.tiles import Tile, around, grid
 
 BAND_PX = 8192  # of a row of tiles that is read at once; a row of 1024 px tiles is then 25 MB
 CHUNK_TILES = 64  # what a killed search may lose
-NEAR_PX = 192  # side of the tiles of a second look
+NEAR_BATCH = 8  # tiles of a second look, which are small
+PHASE_PX = 32  # of which their place and side is a multiple, as most of a grid's: the coarsest stride of a trunk
 REACH_UM = 10.0  # how far from the place of the first look a figure may be: 7.5 by which that counts as seen, and some
 
 Run = tuple[Tile, ...]
@@ -42,6 +44,7 @@ class Covering:
         runs: of tiles at `mpp`, in whose px they are given; in the order in which they are read.
         scale: level-0 px for one px of the tiles.
         all_runs: those of the whole slide or its tissue, where `runs` are a few places of it.
+        batch: tiles at a time for a worker, at least.
     """
 
     slide: Slide
@@ -49,11 +52,12 @@ class Covering:
     scale: float
     mpp: float
     all_runs: Sequence[Run] | None = None
+    batch: int = 1
 
     @property
     def whole(self) -> Covering:
         """What the statistics of the slide are taken from: all of it."""
-        return self if self.all_runs is None else replace(self, runs=self.all_runs, all_runs=None)
+        return self if self.all_runs is None else replace(self, runs=self.all_runs, all_runs=None, batch=1)
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -108,16 +112,20 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
 
 
 def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue: Tissue | None = None) -> Covering:
-    """Small tiles that hold what lies within `REACH_UM` of the places `xy` (n, 2) in level-0 px: a second look.
+    """A small tile around each of the places `xy` (n, 2) in level-0 px that owns what lies within `REACH_UM`.
 
+    What two tiles own is found twice, and suppressed as one point. Each tile reaches half the overlap of neighbours
+    farther than what it owns, and begins where the cells of its maps lie as those of the first tiles of a grid.
     Errors as in `detect`.
     """
-    side = max(NEAR_PX, detector.overlap_px + LEAST_SEARCH_PX)
     every = cover(slide, detector, None, tissue)
     size = round(slide.width_px / every.scale), round(slide.height_px / every.scale)
-    reach_px = REACH_UM / slide.mpp / every.scale
-    tiles = grid_near(size, side, detector.overlap_px, detector.grid_px, xy / every.scale, reach_px)
-    return replace(every, runs=walk(tiles, _band_px(slide, size[0])), all_runs=every.runs)
+    reach_px = REACH_UM / every.mpp
+    step = math.lcm(PHASE_PX, detector.grid_px)
+    least = max(LEAST_SEARCH_PX, 2 * reach_px + step + detector.overlap_px)
+    tiles = around(size, math.ceil(least / step) * step, step, xy / every.scale, reach_px)
+    runs = walk(tiles, _band_px(slide, size[0]))
+    return replace(every, runs=runs, all_runs=every.runs, batch=NEAR_BATCH)
 
 
 def near(xy: NDArray[np.float64], places: NDArray[np.float64], mpp: float) -> NDArray[np.bool_]:

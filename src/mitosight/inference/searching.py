@@ -174,12 +174,13 @@ def _parts(covering: Covering, numbers: Sequence[int], by: Workers, reader: Exec
         return (*item, covering.read_run(item[1]))
 
     waiting: list[tuple[Tile, NDArray[np.uint8]]] = []
+    batch = max(by.batch, covering.batch)
     for number, run, ends, pixels in ahead(read, runs, reader, by.readers):
         left = [tile.x_px - run[0].x_px for tile in run]
         waiting += [(tile, pixels[:, x : x + tile.side_px]) for x, tile in zip(left, run, strict=True)]
-        while len(waiting) >= by.batch or (ends and waiting):
-            tiles, cut = zip(*waiting[: by.batch], strict=True)
-            del waiting[: by.batch]
+        while len(waiting) >= batch or (ends and waiting):
+            tiles, cut = zip(*waiting[:batch], strict=True)
+            del waiting[:batch]
             yield _Part(number, tiles, cut, ends and not waiting)
 
 
