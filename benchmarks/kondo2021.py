@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--name", default="k", help="what the results are called")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="key=value over the recipe")
     parser.add_argument("--remember", default="", help="options of its memory, in one word: '--samples 1000'")
-    parser.add_argument("--adapt", default="", help="more options of mitosight adapt, in one word: '--lr 1e-5 --bf16'")
+    parser.add_argument("--adapt", default="", help="more options of mitosight adapt: --adapt='--bf16'")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
