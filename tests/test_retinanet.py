@@ -1,6 +1,7 @@
 """RetinaNet: losses and decoding by hand on a detector whose maps are given."""
 
 import math
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
-from mitosight.methods.parts.trunk import STATISTICS
+from mitosight.methods.parts.trunk import STATISTICS, Pyramid
 from mitosight.methods.retinanet import RetinaNet
+from mitosight.methods.wilm2021 import Wilm2021
 
 SMALL: dict[str, Any] = {
     "weights": "none",
@@ -210,6 +212,37 @@ def test_running_divisor_by_hand() -> None:
     assert box == pytest.approx((2 * near + 2 * size + 2 * (near + far + 2 * size)) / divisor)
     assert losses(detector.eval(), found, given)[0] == pytest.approx(classification)  # evaluation leaves it alone
     assert float(detector.positives) == pytest.approx(divisor)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("levels", [(4,), (3, 5), (5,), (3, 4, 5)])
+def test_a_pyramid_without_what_nobody_asked_for_is_torchvisions(levels: tuple[int, ...]) -> None:
+    """Sides of 18, 9 and 5: the upsampling meets odd numbers."""
+    torch.manual_seed(0)
+    pyramid = Pyramid((8, 16, 32), 12, levels)
+    features = [torch.rand(2, c, s, s) for c, s in ((8, 18), (16, 9), (32, 5))]
+    whole = pyramid.fpn(OrderedDict(zip("345", features, strict=True)))
+    for level, found in zip(levels, pyramid(features), strict=True):
+        torch.testing.assert_close(found, whole[str(level)], rtol=0, atol=0)
+
+
+def test_a_trunk_that_ends_early() -> None:
+    """C4 has stride 16 and 256 channels; the pyramid begins there, and nothing beyond has weights."""
+    detector = RetinaNet(**{**SMALL, "levels": [4], "deepest": 4}).eval()
+    whole = RetinaNet(**{**SMALL, "levels": [4]}).eval()
+    images = torch.rand(1, 3, 64, 64)
+    assert [tuple(f.shape[1:]) for f in detector.encode(images)] == [(128, 8, 8), (256, 4, 4)]
+    assert [m.shape for m in detector.network(images)] == [m.shape for m in whole.network(images)]
+    assert detector.features(images).shape == (1, 256)
+    assert not [name for name in detector.state_dict() if "layer4" in name or "inner_blocks.2" in name]
+    detector.trunk.body.load_state_dict({k: v for k, v in whole.trunk.body.state_dict().items() if "layer4" not in k})
+    for one, other in zip(detector.encode(images), whole.encode(images), strict=False):
+        assert torch.equal(one, other)
+    detector.trunk.freeze(2, True)
+    assert not detector.trunk.body.layer1[0].conv1.weight.requires_grad
+    with pytest.raises(UsageError, match=r"levels = \[4, 5\] with deepest = 4; expected at most 4"):
+        RetinaNet(**{**SMALL, "levels": [4, 5], "deepest": 4})
+    with pytest.raises(UsageError, match=r"discriminators = \['c5'\]; the trunk ends at c4"):
+        Wilm2021(**{**SMALL, "levels": [4], "deepest": 4})
 
 
 def test_levels_up_to_seven_and_their_anchors() -> None:

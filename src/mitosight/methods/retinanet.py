@@ -37,8 +37,8 @@ class RetinaNet(Detector):
         focal_alpha: weight of positive entries; 0.75 as in the reference code (the RetinaNet paper has 0.25).
         augment: the augmentations of the paper on or off (weak baseline).
         force_match: off, as in the reference code; on gives each figure its best anchor, as torchvision does.
-        levels: of 3 to 7. P3 never gets a positive anchor for a 50-px box; `[4]` is the later MIDOG++ baseline, and
-            faster.
+        levels: of 3 to 7. P3 never gets a positive anchor for a 50-px box; `[4]` is the later MIDOG++ baseline, faster.
+        deepest: where trunk and pyramid end; 5 as in the paper. 4 with `levels = [4]` saves a fifth of the work.
         anchor_base_px: base side of the anchors of each level; () takes `anchor_base` strides.
         box_loss, divide_by: smooth L1 averaged over the positive anchors of a tile and classification divided by their
             number ("tile", as in the reference code), or both summed over the batch and divided by a running mean of
@@ -69,6 +69,7 @@ class RetinaNet(Detector):
         normalise: Normalise = "batch",
         channels: Count = 128,
         levels: Sequence[int] = (3, 4, 5),
+        deepest: Annotated[int, Field(ge=3, le=5)] = 5,
         anchor_scales: Annotated[Sequence[Size], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0),
         anchor_ratios: Annotated[Sequence[Size], Field(min_length=1)] = (1.0,),
         anchor_base: Size = 4.0,
@@ -98,6 +99,8 @@ class RetinaNet(Detector):
         unknown = set(levels) - set(STRIDES)
         if unknown or not levels:
             raise UsageError(None, f"levels = {list(levels)}", f"pyramid levels are {list(STRIDES)}")
+        if deepest < 5 and max(levels) > deepest:
+            raise UsageError(None, f"levels = {list(levels)} with deepest = {deepest}", f"expected at most {deepest}")
         if positive_iou < negative_iou:
             raise UsageError(None, f"positive_iou = {positive_iou}", f"expected {negative_iou} (negative_iou) or more")
         if normalise not in get_args(Normalise):
@@ -121,7 +124,7 @@ class RetinaNet(Detector):
         self.box_loss = functional.l1_loss if box_loss == "l1" else functional.smooth_l1_loss
         self.box_scales = box_scales
         self.score_floor, self.nms_iou, self.most_per_tile = score_floor, nms_iou, most_per_tile
-        self.trunk = Trunk(depth)
+        self.trunk = Trunk(depth, deepest)
         self.pyramid = Pyramid(self.trunk.channels, channels, self.levels)
         per_cell = len(anchor_scales) * len(anchor_ratios)
         self.class_head = ConvHead(channels, head_convs, per_cell, class_bias)

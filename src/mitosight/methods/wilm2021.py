@@ -66,6 +66,8 @@ class Wilm2021(RetinaNet):
         super().__init__(**detector)
         if wrong := [p for p in discriminators if p not in POSITIONS]:
             raise UsageError(None, f"discriminators = {wrong}", f"positions are {', '.join(POSITIONS)}")
+        if deep := [p for p in discriminators if POSITIONS.index(p) >= len(self.trunk.channels)]:
+            raise UsageError(None, f"discriminators = {deep}", f"the trunk ends at c{len(self.trunk.channels) + 2}")
         for key, value in (("domain_form", domain_form), ("selection_form", selection_form)):
             if value not in ("paper", "code"):
                 raise UsageError(None, f"{key} = {value!r}", "accepted are paper, code")

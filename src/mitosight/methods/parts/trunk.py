@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision import models
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -18,6 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from mitosight.errors import InputError, UsageError
 
 STRIDES = {3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
+STAGES = ("layer2", "layer3", "layer4")  # that give C3, C4, C5
 DEPTHS = (18, 34, 50, 101)
 STATISTICS = {  # mean and standard deviation by colour channel
     "midog": ((0.7481, 0.5692, 0.7225), (0.1759, 0.2284, 0.1792)),
@@ -27,9 +29,12 @@ UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Trunk(nn.Module):
-    """ResNet without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32."""
+    """ResNet without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32.
 
-    def __init__(self, depth: int) -> None:
+    With `deepest` 4 or 3 it ends there, without the stages beyond.
+    """
+
+    def __init__(self, depth: int, deepest: int = 5) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise UsageError(None, f"no ResNet of depth {depth}", f"depths are {', '.join(map(str, DEPTHS))}")
@@ -37,21 +42,26 @@ class Trunk(nn.Module):
         self.body = getattr(models, f"resnet{depth}")(weights=None)
         widest = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
-        self.channels = (widest // 4, widest // 2, widest)
+        self.stages = STAGES[: deepest - 2]
+        for name in STAGES[deepest - 2 :]:
+            delattr(self.body, name)
+        self.channels = (widest // 4, widest // 2, widest)[: deepest - 2]
         self.frozen: list[nn.Module] = []  # layers that keep their weights, and batch norms that keep their statistics
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Returns [C3, C4, C5]."""
+        """Returns [C3, C4, C5], as far as it goes."""
         body = self.body
         x = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(images)))))
-        c3 = body.layer2(x)
-        c4 = body.layer3(c3)
-        return [c3, c4, body.layer4(c4)]
+        found: list[Tensor] = []
+        for name in self.stages:
+            x = getattr(body, name)(x)
+            found.append(x)
+        return found
 
     def freeze(self, stages: int, norm: bool) -> None:
         """Stops learning in the first `stages` (1: the stem, 2: layer1 too) and, with `norm`, in each batch norm."""
         body = self.body
-        layers = [body.conv1, body.bn1, body.layer1, body.layer2, body.layer3, body.layer4]
+        layers = [body.conv1, body.bn1, body.layer1, *(getattr(body, name) for name in self.stages)]
         self.frozen = layers[: stages + 1 if stages else 0]
         self.frozen += [m for m in body.modules() if norm and isinstance(m, nn.BatchNorm2d)]
         for module in self.frozen:
@@ -89,17 +99,18 @@ class Trunk(nn.Module):
                 False,
                 f"ResNet-{self.depth} starts from random weights: ImageNet weights could not be fetched ({error})",
             )
-        self.body.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+        self.body.load_state_dict({k: state[k] for k in self.body.state_dict()})
         return True, f"ResNet-{self.depth} starts from ImageNet weights"
 
 
 class Pyramid(nn.Module):
     """C3 to C5 to the pyramid levels asked for, all with `channels` channels (1x1 lateral, nearest, 3x3).
 
+    `inputs` are the channels of C3, C4, C5, as far as the trunk goes. Levels that nobody asked for are not computed.
     P6 is a 3x3 convolution of C5 at stride 2, P7 one of P6 after ReLU; they are there when one of them is asked for.
     """
 
-    def __init__(self, inputs: tuple[int, int, int], channels: int, levels: tuple[int, ...]) -> None:
+    def __init__(self, inputs: tuple[int, ...], channels: int, levels: tuple[int, ...]) -> None:
         super().__init__()
         self.levels = levels
         more = LastLevelP6P7(inputs[-1], channels) if max(levels) > 5 else None
@@ -109,7 +120,7 @@ class Pyramid(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        for i, level in enumerate((3, 4, 5)):  # what no level asked for passes through learns nothing
+        for i, level in enumerate(range(3, 3 + len(inputs))):  # what no level asked for passes through learns nothing
             self.fpn.inner_blocks[i].requires_grad_(level >= min(levels))
             self.fpn.layer_blocks[i].requires_grad_(level in levels)
         if more is not None:
@@ -117,8 +128,16 @@ class Pyramid(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Returns one map for each level, finest first."""
-        named = self.fpn(OrderedDict((str(level), f) for level, f in zip((3, 4, 5), features, strict=True)))
-        found = dict(zip(STRIDES, named.values(), strict=False))
+        if max(self.levels) > 5:
+            named = self.fpn(OrderedDict((str(i), feature) for i, feature in enumerate(features)))
+            found = dict(zip(STRIDES, named.values(), strict=False))
+            return [found[level] for level in self.levels]
+        found, above = {}, None
+        for i in reversed(range(min(self.levels) - 3, len(features))):
+            inner = self.fpn.inner_blocks[i](features[i])
+            above = inner if above is None else inner + functional.interpolate(above, size=inner.shape[-2:])
+            if i + 3 in self.levels:
+                found[i + 3] = self.fpn.layer_blocks[i](above)
         return [found[level] for level in self.levels]
 
 
