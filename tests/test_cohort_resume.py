@@ -80,7 +80,7 @@ def test_killed_at_random_moments(tmp_path: Path, model: Path, mitosight: Run) -
     out, dice = tmp_path / "out", random.Random()
     done = 0
     for last in (dice.randint(70, 120), dice.randint(70, 120), 0):
-        words = (last, "detect", path, "--model", model, "--out", out)
+        words = (last, "detect", path, "--model", model, "--out", out, "--runtime", "torch")
         command = [sys.executable, "-c", KILLED, *map(str, words)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if last:

@@ -156,6 +156,27 @@ def test_auto_does_without_a_cache(trained: Any, tiles: list[np.ndarray], monkey
         runtime.open_runtime(detector, file, "openvino", tiles)
 
 
+def test_a_full_disk_is_told_and_not_remembered(
+    trained: Any, tiles: list[np.ndarray], monkeypatch: Any, tmp_path: Path
+) -> None:
+    """OpenVINO's own writing fails: asked for by name that is one line, `auto` goes on and tries again next time."""
+    import openvino
+
+    def full(*_: Any) -> None:
+        raise RuntimeError("Exception from src/core:\nbasic_ios::clear: iostream error")
+
+    detector, file = trained("retinanet")
+    monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path))
+    with monkeypatch.context() as disk:
+        disk.setattr(openvino, "serialize", full)
+        with pytest.raises(InputError, match=r"openvino.xml: cannot be written \(basic_ios.*; free space"):
+            runtime.open_runtime(detector, file, "openvino", tiles)
+        assert runtime.open_runtime(detector, file, "auto", tiles).runtime["name"] in ("torch", "torch-bf16", "onnx")
+    assert not list(tmp_path.rglob("check-auto-*")) and not list(tmp_path.rglob("*.xml"))
+    runtime.open_runtime(detector, file, "auto", tiles)
+    assert list(tmp_path.rglob("check-auto-*")) and list(tmp_path.rglob("*.xml"))
+
+
 def test_a_look_times_the_network_for_an_image(tiles: list[np.ndarray]) -> None:
     """The first call is made twice and the quickest counts; what the network saw and gave is kept."""
     detector = make("retinanet").eval()
@@ -267,6 +288,18 @@ def test_what_is_not_installed_is_named(trained: Any, monkeypatch: pytest.Monkey
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(UsageError, match=r"openvino is not installed; .* 'mitosight\[openvino\]'"):
         runtime.open_runtime(detector, file, "openvino")
+
+
+def test_what_is_compiled_for_earlier_sizes_goes(trained: Any, tiles: list[np.ndarray]) -> None:
+    """And comes back: the maps are the same."""
+    detector, file = trained("retinanet")
+    runner = runtime.open_runtime(detector, file, "openvino", tiles).__dict__["network"]
+    images = {px: torch.rand(1, 3, px, px, generator=torch.Generator().manual_seed(px)) for px in (64, 96, 128)}
+    before = {px: runner(image) for px, image in images.items()}
+    assert list(runner.compiled) == [(96, 96), (128, 128)]
+    for px in (64, 128, 96):
+        assert all(torch.equal(a, b) for a, b in zip(runner(images[px]), before[px], strict=True))
+    assert list(runner.compiled) == [(128, 128), (96, 96)]
 
 
 FIRST_AT_ONCE = """

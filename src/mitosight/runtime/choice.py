@@ -120,10 +120,11 @@ def open_runtime(
         shown = tiles() if callable(tiles) else tiles
         asked = replace(asked, tiles=shown[:TILES] if len(shown) else drawn(detector, detector.tile_px))
         names = [n for n in NAMES[1:-1] if int8 or n != "openvino-int8"] if name == "auto" else [name]
-        rows = _checked(asked, names, name == "auto")
+        rows, complete = _checked(asked, names, name == "auto")
         outcome = {"model_sha256": checksum, **facts, "runtimes": rows}
         with suppress(InputError) if name == "auto" else nullcontext():
-            cache.keep(file, outcome)
+            if complete:
+                cache.keep(file, outcome)
     return _chosen(asked, name, outcome["runtimes"])
 
 
@@ -155,12 +156,13 @@ def unchecked(asked: Asked, name: str) -> Detector:
     return with_runner(asked.detector, _runner(asked, name), {"name": name})
 
 
-def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> dict[str, dict[str, Any]]:
+def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> tuple[dict[str, dict[str, Any]], bool]:
     """Agreement and seconds of each runtime, one after the other: each goes before the next takes memory.
 
-    With `lenient` one that cannot be opened is a row that says why.
+    With `lenient` one that cannot be opened is a row that says why. Also returns whether that will be so next time: a
+    disk that is full now may have room then.
     """
-    plain = look(asked.detector, asked.tiles)
+    plain, complete = look(asked.detector, asked.tiles), True
     rows = {"torch": _row(None, plain.seconds, 0.0)}
     for name in names:
         try:
@@ -169,12 +171,13 @@ def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> dict[str, dic
             if not lenient:
                 raise
             rows[name] = {"agrees": False, "told": str(error), "seconds": None}
+            complete = complete and isinstance(error, UsageError)
             continue
         seen, tolerated = look(other, asked.tiles), asked.tolerated(name)
         del other
         found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated))
         rows[name] = _row(found, seen.seconds, tolerated)
-    return rows
+    return rows, complete
 
 
 def _row(found: Agreement | None, took: float, tolerated: float) -> dict[str, Any]:

@@ -164,12 +164,21 @@ def _write_onnx(onnx: Any, graph: bytes, header: dict[str, Any], path: Path, ver
 def _write_openvino(openvino: Any, model: Any, header: dict[str, Any], path: Path, verify: Verify | None) -> Path:
     """The .bin first: without its .xml it is no model."""
     with whole(path) as xml, whole(path.with_suffix(".bin")) as weights:
-        openvino.serialize(model, xml, weights)
+        _serialise(openvino, model, xml, weights, path)
         header["exported"]["agreement"] = verify(xml) if verify else {}
         header["exported"]["bin_sha256"] = sha256(weights)
         model.set_rt_info(json.dumps(header), [KEY])
-        openvino.serialize(model, xml, weights)
+        _serialise(openvino, model, xml, weights, path)
     return path
+
+
+def _serialise(openvino: Any, model: Any, xml: Path, weights: Path, path: Path) -> None:
+    """Writes both files; `path` is what the error names."""
+    try:
+        openvino.serialize(model, xml, weights)
+    except RuntimeError as error:  # of a stream: a full disk, say
+        told = str(error).splitlines()[-1].strip()
+        raise InputError(path, f"cannot be written ({told})", "free space or choose another place") from None
 
 
 def check_weights(path: Path, header: dict[str, Any]) -> None:
