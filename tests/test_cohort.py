@@ -49,7 +49,8 @@ def test_points_labels_summary_and_record(tmp_path: Path, model: Path, mitosight
     first, second = slide(tmp_path / "in" / "a.tiff"), slide(tmp_path / "in" / "b.tiff", 1)
     (tmp_path / "in" / "notes.txt").write_text("no slide")
     out = tmp_path / "out"
-    status, printed, told = mitosight("detect", tmp_path / "in", "--model", model.parent, "--out", out)
+    options = ("--model", model.parent, "--out", out, "--tile-px", 128)
+    status, printed, told = mitosight("detect", tmp_path / "in", *options)
     assert (status, told) == (0, "")
     rows = summary(out)
     assert list(rows[0]) == [

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mitosight.inference import Covering
-from mitosight.inference.covering import CHUNK_TILES, walk
+from mitosight.inference.covering import CHUNK_TILES, fitted_px, walk
 from mitosight.slide import Slide, write_tiff
 from mitosight.tiles import grid
+from test_methods import make
 
 
 def test_a_walk_by_hand() -> None:
@@ -66,3 +67,15 @@ def test_a_run_holds_the_px_of_its_tiles(tmp_path: Path, mpp: float) -> None:
         whole = slide.read((0, 0), (int(900 / scale), int(600 / scale)), mpp)
         assert sum(int(part.sum(dtype=np.int64)) for part in covering) == whole.sum(dtype=np.int64)
         assert sum(part.size for part in covering) == whole.size
+
+
+def test_tiles_are_fitted_to_the_image() -> None:
+    """7215 x 5412 px: 8 x 6 tiles of 1024 px, and as many of 960 (8 * 896 + 64 = 7232, 6 * 896 + 64 = 5440)."""
+    detector = make("retinanet")
+    detector.tile_px = 1024
+    assert fitted_px((7215, 5412), detector) == 960
+    assert fitted_px((1024, 1024), detector) == 1024
+    assert fitted_px((1984, 1024), detector) == 1024  # two that fit
+    assert fitted_px((900, 2000), detector) == 1024  # smaller than a tile, which is told with the tile's own side
+    detector.grid_px = 48
+    assert fitted_px((7215, 5412), detector) == 960  # of 96, 32 and 48 divide it

@@ -72,7 +72,7 @@ def test_tiles_give_what_the_whole_image_gives(tmp_path: Path) -> None:
     detector = Blobs().eval()
     with slide_of(tmp_path, image) as slide:
         found = inference.detect(slide, detector)
-    assert detector.tiles == len(grid(900, 700, 256, detector.overlap_px)) == 20
+    assert detector.tiles == len(grid(900, 700, 224, detector.overlap_px)) == 24  # 1.2 Mpx; 20 of 256 px are 1.3
     whole = detector.detect(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
     assert len(found) == len(whole) == len(centres)
     assert np.allclose(found.xy, whole.xy, atol=0.01) and np.allclose(found.score, whole.score, atol=1e-6)
@@ -107,9 +107,9 @@ def test_suppression_reaches_across_tile_borders(tmp_path: Path, monkeypatch: py
     for x, y in centres:
         image[(xs - x) ** 2 + (ys - y) ** 2 < RADIUS_PX**2] = 30
     with slide_of(tmp_path, image) as slide:
-        found = inference.detect(slide, Twice())
+        found = inference.detect(slide, Twice(), tile_px=256)
         monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
-        every = inference.detect(slide, Twice())
+        every = inference.detect(slide, Twice(), tile_px=256)
 
     def points_of(points: Detections) -> NDArray[np.int64]:
         nearest = np.linalg.norm(points.xy[:, None] - centres, axis=2)
@@ -161,7 +161,7 @@ def test_an_image_smaller_than_a_tile(tmp_path: Path) -> None:
 def test_an_empty_slide_and_progress(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float]] = []
     with slide_of(tmp_path, np.full((300, 500, 3), 230, np.uint8)) as slide:
-        found = inference.detect(slide, Blobs(), batch=4, progress=lambda *told: seen.append(told))
+        found = inference.detect(slide, Blobs(), tile_px=256, batch=4, progress=lambda *told: seen.append(told))
     assert len(found) == 0 and found.mpp == pytest.approx(0.25, rel=1e-3)
     assert [done for done, _, _ in seen] == [4, 6] and {total for _, total, _ in seen} == {6}  # two rows of three
     first = 500 * 150 + 224 * 150  # px of the first row, and of the first tile of the second: 0 to (256 + 192) / 2

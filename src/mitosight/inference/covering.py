@@ -94,10 +94,10 @@ class Covering:
 
 def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: Tissue | None = None) -> Covering:
     """The tiles by which a detector searches a slide, or the tissue of it; arguments and errors as in `detect`."""
-    side = tile_px or detector.tile_px
     mpp = working_mpp(slide.mpp, detector.mpp, detector.mpp_tolerance)
     scale = mpp / slide.mpp
     width, height = round(slide.width_px / scale), round(slide.height_px / scale)
+    side = tile_px or fitted_px((width, height), detector)
     if min(width, height) < side:
         at = "" if scale == 1 else f" at {mpp:g} µm/px"
         raise InputError(
@@ -109,6 +109,27 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
     if tissue is not None:
         tiles = [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
     return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp)
+
+
+def fitted_px(size_px: tuple[int, int], detector: Detector) -> int:
+    """Side of the tiles that cover an image of (width, height) with the fewest px: the detector's, or up to 1/4 less.
+
+    The tiles at the far borders are moved back, and a little smaller ones may need no more of them. On a GPU, which
+    keeps graphs for each side, it is the detector's.
+    """
+    largest = detector.tile_px
+    if min(size_px) < largest or next(detector.parameters()).device.type != "cpu":
+        return largest
+    step = math.lcm(PHASE_PX, detector.grid_px)
+
+    def px(side: int) -> int:
+        across, down = (-(-max(length - side, 0) // (side - detector.overlap_px)) + 1 for length in size_px)
+        return across * down * side * side
+
+    least = max(LEAST_SEARCH_PX, detector.overlap_px + step, -(-3 * largest // 4))
+    sides = range(least // step * step + step, largest, step)
+    chosen: int = min((largest, *sides), key=lambda side: (px(side), -side))
+    return chosen
 
 
 def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue: Tissue | None = None) -> Covering:

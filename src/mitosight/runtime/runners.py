@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mitosight.errors import InputError, UsageError
 from mitosight.runtime.graphs import Graphs
 
 Runner = Callable[[Tensor], tuple[Tensor, ...]]
+MOST_SIZES = 2
 
 
 class HalfTorch:
@@ -65,7 +67,10 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO on the CPU; compiled once for each tile size, any number of tiles at a time, by any thread."""
+    """OpenVINO on the CPU; compiled for each tile size, any number of tiles at a time, by any thread.
+
+    What is compiled for the last `MOST_SIZES` is kept: two slides at work at once may have tiles of different sizes.
+    """
 
     def __init__(self, file: Path, precision: str, threads: int) -> None:
         """Opens a file; `precision` is fp32, bf16 or int8, `threads` the number of cores that it may take.
@@ -86,26 +91,31 @@ class OpenVino:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        self.compiled: dict[tuple[int, int], Any] = {}
-        self.lock, self.own = threading.Lock(), threading.local()
+        self.compiled: OrderedDict[tuple[int, int], tuple[Any, dict[int, Any]]] = OrderedDict()
+        self.lock = threading.Lock()
         self._read()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) to float32 maps."""
-        requests = self.own.__dict__.setdefault("requests", {})
         height, width = images.shape[-2:]
-        if (height, width) not in requests:
-            with self.lock:
-                requests[height, width] = self._compiled(height, width).create_infer_request()
-        found = requests[height, width].infer([images.contiguous().numpy()], share_inputs=True)
+        found = self._request(height, width).infer([images.contiguous().numpy()], share_inputs=True)
         return tuple(torch.from_numpy(found[i].copy()) for i in range(len(found)))
 
-    def _compiled(self, height: int, width: int) -> Any:
-        if (height, width) not in self.compiled:
-            model = self._read()
-            model.reshape([-1, 3, height, width])
-            self.compiled[height, width] = self.core.compile_model(model, "CPU", self.config)
-        return self.compiled[height, width]
+    def _request(self, height: int, width: int) -> Any:
+        """What this thread computes tiles of a size with."""
+        with self.lock:
+            if (height, width) not in self.compiled:
+                model = self._read()
+                model.reshape([-1, 3, height, width])
+                self.compiled[height, width] = self.core.compile_model(model, "CPU", self.config), {}
+            self.compiled.move_to_end((height, width))
+            while len(self.compiled) > MOST_SIZES:
+                self.compiled.popitem(last=False)
+            compiled, requests = self.compiled[height, width]
+            thread = threading.get_ident()
+            if thread not in requests:
+                requests[thread] = compiled.create_infer_request()
+            return requests[thread]
 
     def _read(self) -> Any:
         try:
