@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -11,7 +14,8 @@ from mitosight.slide import Slide
 from mitosight.tissue.colour import Colours, Mask, find_glass, judge
 from mitosight.tissue.tissue import Tissue, grid_shape
 
-READ_PX = 4096  # side of a square that is read at once: 50 MB, and little read twice at its border
+READ_PX = 2048  # side of a square that is read at once: 13 MB, and little read twice at its border
+READERS = 4  # threads that read squares
 LEAST_ACROSS = 16  # px of the mask across the shorter side: small images are seen finer
 LEVEL_SLACK = 1.01  # as slide.read allows when it chooses a level
 INK_MM2 = 0.02  # a pen's stroke is larger; smaller px of its hue are pigment or dye in tissue
@@ -67,10 +71,15 @@ def _low(slide: Slide, px: float) -> Colours:
     zoom = px / max(d for d in slide.level_downsamples if d == 1 or d <= px * LEVEL_SLACK)
     step = max(1, int(READ_PX / zoom))
     rgb = np.empty((high, wide, 3), dtype=np.uint8)
-    for top in range(0, high, step):
-        for left in range(0, wide, step):
-            part = rgb[top : top + step, left : left + step]
-            part[:] = slide.read((left * px, top * px), (part.shape[1], part.shape[0]), px * slide.mpp)
+
+    def read(corner: tuple[int, int]) -> None:
+        top, left = corner
+        part = rgb[top : top + step, left : left + step]
+        part[:] = slide.read((left * px, top * px), (part.shape[1], part.shape[0]), px * slide.mpp)
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="tissue") as pool:
+        for _ in pool.map(read, product(range(0, high, step), range(0, wide, step))):
+            pass  # what a read raises is raised here
     if wide > 1 and wide * px > slide.width_px + 1e-6:
         rgb[:, -1] = rgb[:, -2]
     if high > 1 and high * px > slide.height_px + 1e-6:
