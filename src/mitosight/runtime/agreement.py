@@ -21,6 +21,7 @@ from mitosight.phantom import SCANNERS, draw_tissue, scan
 
 Tiles = Sequence[NDArray[np.uint8]]
 NEAR_PX = 1.0
+NEAR_INT8_UM = 3.75  # half of the 7.5 µm by which a point is that of a figure in all scores
 SUPPRESSION_UM = 6.25  # as `inference` suppresses points
 
 
@@ -30,7 +31,7 @@ class Agreement:
 
     Attributes:
         points: of torch that were judged.
-        missing: points of one that have no point of the other within 1 px.
+        missing: points of one that have no point of the other within `near_px`.
         score: largest difference of the scores of two that belong together.
         maps: largest difference of the raw maps, as a share of their range.
     """
@@ -39,6 +40,7 @@ class Agreement:
     missing: int
     score: float
     maps: float
+    near_px: float = NEAR_PX
 
     def within(self, tolerance: float) -> bool:
         """Whether no point is missing and scores, or without points the maps, differ by `tolerance` at most."""
@@ -48,7 +50,8 @@ class Agreement:
         """In words."""
         if not self.points:
             return f"no points to compare; raw maps differ by {self.maps:.2g} of their range"
-        return f"{self.missing} of {self.points} points more than {NEAR_PX:g} px off, scores by up to {self.score:.2g}"
+        off = f"{self.missing} of {self.points} points more than {self.near_px:g} px off"
+        return f"{off}, scores by up to {self.score:.2g}"
 
 
 def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -124,27 +127,33 @@ def judged_from(detector: Detector, precision: str, tolerance: float) -> float:
 
 
 @exact()
-def compare(plain: Detector, other: Detector, tiles: Tiles, least: float) -> Agreement:
+def near_px(detector: Detector, precision: str) -> float:
+    """How near to each other two points count as the same: 1 px, and 3.75 µm in int8, whose boxes are rounded."""
+    return NEAR_INT8_UM / detector.mpp if precision == "int8" else NEAR_PX
+
+
+def compare(plain: Detector, other: Detector, tiles: Tiles, least: float, near_px: float | None = None) -> Agreement:
     """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them."""
-    return agreement(look(plain, tiles), look(other, tiles), least)
+    return agreement(look(plain, tiles), look(other, tiles), least, near_px)
 
 
-def agreement(plain: Look, other: Look, least: float) -> Agreement:
-    """As `compare`, of what both made of the same tiles."""
+def agreement(plain: Look, other: Look, least: float, near_px: float | None = None) -> Agreement:
+    """As `compare`, of what both made of the same tiles; `near_px` is 1 by default."""
+    near = NEAR_PX if near_px is None else near_px
     pairs = list(zip(plain.points, other.points, strict=True))
-    judged = [_judged(a, b, least) for a, b in pairs] + [_judged(b, a, least) for a, b in pairs]
+    judged = [_judged(*pair, least, near) for a, b in pairs for pair in ((a, b), (b, a))]
     count = sum(int(np.count_nonzero(np.asarray(a.score) >= least)) for a, _ in pairs)
     missing, score = sum(m for m, _ in judged), max((s for _, s in judged), default=0.0)
-    return Agreement(count, missing, score, _maps(plain, other))
+    return Agreement(count, missing, score, _maps(plain, other), near)
 
 
-def _judged(of: Detections, among: Detections, least: float) -> tuple[int, float]:
+def _judged(of: Detections, among: Detections, least: float, near_px: float) -> tuple[int, float]:
     """How many points of the one have no partner, and the largest difference in score of those that have."""
     of = of[of.score >= least]
     if not len(of) or not len(among):
         return len(of), 0.0
     distance, index = cKDTree(among.xy).query(of.xy)
-    near = distance <= NEAR_PX
+    near = distance <= near_px
     apart = np.abs(of.score - among.score[index])[near]
     return int(np.count_nonzero(~near)), float(apart.max(initial=0.0))
 

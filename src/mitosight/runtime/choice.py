@@ -17,7 +17,7 @@ from mitosight.methods import create
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.runtime import cache
-from mitosight.runtime.agreement import Agreement, Tiles, agreement, drawn, judged_from, look
+from mitosight.runtime.agreement import Agreement, Tiles, agreement, drawn, judged_from, look, near_px
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, check_weights, export, form_of, is_exported, precision_of, read_header
 from mitosight.runtime.runners import HalfTorch, OnnxRuntime, OpenVino, Runner
@@ -173,9 +173,10 @@ def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> tuple[dict[st
             rows[name] = {"agrees": False, "told": str(error), "seconds": None}
             complete = complete and isinstance(error, UsageError)
             continue
-        seen, tolerated = look(other, asked.tiles), asked.tolerated(name)
+        seen, tolerated, precision = look(other, asked.tiles), asked.tolerated(name), precision_of(name)
         del other
-        found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated))
+        least, near = judged_from(asked.detector, precision, tolerated), near_px(asked.detector, precision)
+        found = agreement(plain, seen, least, near)
         rows[name] = _row(found, seen.seconds, tolerated)
     return rows, complete
 
