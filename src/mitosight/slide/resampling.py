@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_SOURCE_PX = 2**25  # read at once; larger windows are made of parts
+OVERVIEW = 8.0  # px of the source per px of the result, from which whole px are averaged before the filter
+KEPT = 3.0  # px of what was averaged that the filter still has for one of the result
 ALIGNED_PX = 1e-3  # nearer than this to the grid of the source, pixels are taken as they are
 
 Pixels = Callable[[int, int, int, int], NDArray[np.uint8]]
@@ -19,7 +21,8 @@ def window(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], z
 
     `pixels(x, y, width, height)` gives any rectangle of the source, `corner` (x, y) is in source px, `size`
     (width, height) in px of the result, `zoom` is source px per px of the result. Px are taken as they are where
-    the grids agree; else bicubic, widened to a px of the result when shrinking, so that nothing aliases.
+    the grids agree; else bicubic, widened to a px of the result when shrinking, so that nothing aliases. Overviews, for
+    which that is slow, are filtered from averages of few px: they differ by half a grey value, and a few at most.
     """
     (left, top), (width, height) = corner, size
     if width * height * zoom**2 > MOST_SOURCE_PX and max(size) > 1:
@@ -33,7 +36,8 @@ def window(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], z
     x, y = floor(left) - margin, floor(top) - margin
     right, bottom = left + width * zoom, top + height * zoom
     source = Image.fromarray(pixels(x, y, ceil(right) + margin - x, ceil(bottom) + margin - y))
-    return np.array(source.resize(size, Image.Resampling.BICUBIC, box=(left - x, top - y, right - x, bottom - y)))
+    box = (left - x, top - y, right - x, bottom - y)
+    return np.array(source.resize(size, Image.Resampling.BICUBIC, box, KEPT if zoom >= OVERVIEW else None))
 
 
 def _halves(pixels: Pixels, corner: tuple[float, float], size: tuple[int, int], zoom: float) -> NDArray[np.uint8]:
