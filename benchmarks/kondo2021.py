@@ -4,11 +4,11 @@
     python benchmarks/kondo2021.py --results docs/results --table
 
 Trains the recipe on the parts "train" and "val" of the scanners named by --train, has the model's memory made, and
-searches the images of all other scanners in the part "test" three times: by the model as it is, adapted to each image
-by itself, and adapted to all images of a scanner together. By the commands of the package, which are printed as they
-run; one JSON for each seed, with time and memory of every adaptation. A run whose JSON is there is passed over; a
-training that was stopped goes on. `--test` names the scanners that are searched, so that several runs, of names that
-begin alike, share them; the table puts them together.
+searches the images of all other scanners in the part "test" (or `--part`) three times: by the model as it is, adapted
+to each image by itself, and adapted to all images of a scanner together. By the commands of the package, which are
+printed as they run; one JSON for each seed, with time and memory of every adaptation. A run whose JSON is there is
+passed over; a training that was stopped goes on. `--test` names the scanners that are searched, so that several runs,
+of names that begin alike, share them; the table puts them together.
 """
 
 from __future__ import annotations
@@ -44,20 +44,25 @@ class Plan:
     remembering: list[str]
     options: list[str]
     tested: list[str]
+    part: str
 
 
-def split(data: DataFolder, scanners: list[str], tested: list[str]) -> dict[str, list[str]]:
-    """Training and validation images of `scanners`, and test images of those `tested`, by default all others.
+def split(data: DataFolder, plan: Plan) -> dict[str, list[str]]:
+    """Training and validation images of the plan's scanners, and for "test" those of the others in the plan's part.
 
     Raises:
-        InputError: there is no such scanner in the part "test".
+        InputError: that part holds no image of another scanner.
     """
-    others = tested or sorted({r.domain.scanner for r in data.part("test")} - set(scanners))
-    wanted = {"train": scanners, "val": scanners, "test": [s for s in others if s not in scanners]}
-    found = {p: [r.file_name for r in data.part(p) if r.domain.scanner in names] for p, names in wanted.items()}
+    others = {r.domain.scanner for r in data.part(plan.part)} - set(plan.scanners)
+    found = {p: _of(data, p, plan.scanners) for p in ("train", "val")}
+    found["test"] = _of(data, plan.part, [s for s in sorted(others) if s in (plan.tested or others)])
     if not found["test"]:
         raise InputError(None, "no test image of another scanner", "leave a scanner out of --train")
     return found
+
+
+def _of(data: DataFolder, part: str, scanners: list[str]) -> list[str]:
+    return [region.file_name for region in data.part(part) if region.domain.scanner in scanners]
 
 
 def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> None:
@@ -65,7 +70,7 @@ def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> N
     name = f"{plan.name}-{seed}"
     folder, model = runs / name, runs / name / "model"
     loaded = regions.load(data)
-    parts = split(loaded, plan.scanners, plan.tested)
+    parts = split(loaded, plan)
     write_json(folder / "split.json", parts)
     chosen = ("--data", str(data), "--split", str(folder / "split.json"))
     settings = [word for setting in (*plan.settings, f"training.seed={seed}") for word in ("--set", setting)]
@@ -73,7 +78,7 @@ def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> N
         command("train", plan.recipe, *chosen, "--out", str(model), *settings)
     source = ("--data", str(data), "--data-split", str(folder / "split.json"))
     remembering = command("adapt", str(model), *source, *plan.remembering)
-    scanner_of = {r.file_name: r.domain.scanner for r in loaded.part("test")}
+    scanner_of = {r.file_name: r.domain.scanner for r in loaded.part(plan.part)}
     by_scanner: dict[str, list[str]] = defaultdict(list)
     for image in parts["test"]:
         by_scanner[scanner_of[image]].append(str(data / "images" / image))
@@ -87,6 +92,7 @@ def carry_out(plan: Plan, seed: int, data: Path, runs: Path, results: Path) -> N
             "settings": plan.settings,
             "remembering": plan.remembering,
             "options": plan.options,
+            "part": plan.part,
             "seed": seed,
             "threshold": header["threshold"],
             "validation": header["provenance"]["validation"],
@@ -153,6 +159,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--train", nargs="+", default=["Hamamatsu XR"], help="scanners of the training")
     parser.add_argument("--test", nargs="+", default=[], help="scanners that are searched; all others by default")
+    parser.add_argument("--part", choices=("val", "test"), default="test", help="of the split, that is searched")
     parser.add_argument("--recipe", default="kondo2021-fields")
     parser.add_argument("--name", default="k", help="what the results are called")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="key=value over the recipe")
@@ -169,7 +176,7 @@ def main() -> None:
     if given.data is None:
         parser.error("--data is needed to run")
     options = given.remember.split(), given.adapt.split()
-    plan = Plan(given.name, given.recipe, given.train, given.settings, *options, given.test)
+    plan = Plan(given.name, given.recipe, given.train, given.settings, *options, given.test, given.part)
     for seed in given.seeds:
         if not (given.results / f"{given.name}-{seed}.json").is_file():
             carry_out(plan, seed, given.data, given.runs, given.results)

@@ -76,6 +76,7 @@ class Look:
     seconds: float
 
 
+@exact()
 def look(detector: Detector, tiles: Tiles) -> Look:
     """Shows a detector tiles (H, W, 3), one by one; the first call of its network, which may warm up, is repeated."""
     inputs: list[Tensor] = []
@@ -126,9 +127,8 @@ def judged_from(detector: Detector, precision: str, tolerance: float) -> float:
     return float(getattr(detector, "score_floor", 0.0)) + tolerance if precision == "fp32" else detector.threshold
 
 
-@exact()
 def near_px(detector: Detector, precision: str) -> float:
-    """How near to each other two points count as the same: 1 px, and 3.75 µm in int8, whose boxes are rounded."""
+    """How near two points count as the same where one precision is asked for: 1 px, in int8 3.75 µm."""
     return NEAR_INT8_UM / detector.mpp if precision == "int8" else NEAR_PX
 
 
