@@ -12,7 +12,7 @@ from mitosight import adaptation, regions
 from mitosight.adaptation import Each, Memory, Settings, Target, adapt, remembered_f1
 from mitosight.adaptation.adapting import Mixed
 from mitosight.adaptation.memory import decoded, encoded, read
-from mitosight.adaptation.remember import Choice, chosen, holding, once
+from mitosight.adaptation.remember import Choice, chosen, even, holding, once
 from mitosight.batch import Batch
 from mitosight.dataset import TileSource
 from mitosight.detections import Detections
@@ -139,6 +139,23 @@ def test_none_are_chosen_of_a_class_that_is_not_asked_for() -> None:
     assert [s.holds for s in found] == [False]
 
 
+def test_as_many_others_as_mitotic_ones_of_each_scanner() -> None:
+    """One and two mitotic; of the others those that come first stay."""
+    source = Stored(
+        batch([0.1, 0.9, 0.8, 0.7], [1, 0, 0, 0], [0] * 4), batch([0.1, 0.2, 0.6, 0.9, 0.5], [1, 1, 0, 0, 0], [1] * 5)
+    )
+    found = even(chosen(Brightness(), source, False, (5, 5), "png"))
+    told = [(s.scanner, s.holds, round(float(decoded([s.image], SIDE).mean()), 2)) for s in found]
+    assert sorted(told) == [
+        ("one", False, 0.9),
+        ("one", True, 0.1),
+        ("two", False, 0.6),
+        ("two", False, 0.9),
+        ("two", True, 0.1),
+        ("two", True, 0.2),
+    ]
+
+
 def test_equals_are_drawn_by_lot_not_from_the_first_slides() -> None:
     batches = [batch([1.0] * 50, [0] * 50, [0] * 50) for _ in range(4)]
     for k, b in enumerate(batches):
@@ -158,6 +175,8 @@ def test_numbers_by_default_and_by_argument() -> None:
     assert Choice().of(patches=False) == (200, 100)
     assert Choice(samples=30).of(patches=False) == (30, 30)
     assert Choice(samples=30, mitotic=4).of(patches=True) == (30, 4)
+    assert Choice().of(patches=True, balanced=True) == (10_000, 5_000)
+    assert Choice(samples=30, mitotic=4).of(patches=True, balanced=True) == (30, 4)
     with pytest.raises(UsageError, match="31 of 30 samples mitotic"):
         Choice(samples=30, mitotic=31).of(patches=True)
 

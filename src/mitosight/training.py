@@ -107,7 +107,7 @@ def _fit(recipe: Recipe, detector: Detector, batches: Source, judge: Judge, log:
     seconds = fit(detector, batches, recipe.optimisation, log, after_epoch=validate, **how)
     if first:
         best = judge.best
-        told = f"aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.2f}"
+        told = f"aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.6g}"
         log.say(f"kept epoch {best['epoch']}: {told}")
         facts = {"device": described(judge.device), "seconds": round(seconds, 1), "validation": best}
         write_run(judge.out, recipe=recipe.to_json(), **facts)

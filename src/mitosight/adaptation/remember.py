@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -40,7 +41,10 @@ class Choice:
 
     Attributes:
         samples: 0 for 10,000 patches (the paper's), or 200 tiles.
-        mitotic: how many of these are, or hold, mitotic figures; None for 10 patches (the paper's), or 100 tiles.
+        mitotic: how many of these are, or hold, mitotic figures; None for 10 patches (the paper's), or 100 tiles. Of a
+            model that learned from as many mitoses as others None remembers such a mixture: as many of both as there
+            are mitoses, up to `samples`. Ten among ten thousand are what the paper's training saw, but would tell this
+            model that mitoses have become rare.
         coding: a patch of 64 px takes about 2.5 kB as JPEG, 6.5 kB as PNG. What is adapted to is coded alike, so that
             the coding does not tell source from target.
         look_at: candidates that are looked at in all, besides those on figures; 0 for every one.
@@ -51,15 +55,16 @@ class Choice:
     coding: Coding = "jpeg"
     look_at: int = 0
 
-    def of(self, patches: bool) -> tuple[int, int]:
-        """Samples of each scanner and how many of them are mitotic.
+    def of(self, patches: bool, balanced: bool = False) -> tuple[int, int]:
+        """Samples of each scanner and how many of them are mitotic, for a model that learned `balanced` or not.
 
         Raises:
             UsageError: more mitotic ones than samples.
         """
         samples, mitotic = PATCHES if patches else TILES
         samples = self.samples or samples
-        mitotic = min(mitotic, samples) if self.mitotic is None else self.mitotic
+        mitotic = samples // 2 if balanced else min(mitotic, samples)
+        mitotic = mitotic if self.mitotic is None else self.mitotic
         if not 0 <= mitotic <= samples:
             raise UsageError(None, f"{mitotic} of {samples} samples mitotic", "expected at most as many as samples")
         return samples, mitotic
@@ -86,9 +91,11 @@ def remember(model: Path, data: DataFolder, choice: Choice, device: torch.device
     workshop = lend(trained, data.images, material, detector, file.parent, device, lambda: None)
     learned, judged = detector.batches(workshop, "train"), detector.batches(workshop, "val")
     patches = isinstance(learned, PatchSource)
-    samples, mitotic = choice.of(patches)
+    balanced = isinstance(learned, PatchSource) and learned.order == "balanced"
+    samples, mitotic = choice.of(patches, balanced)
+    known = chosen(detector, once(learned, samples, choice.look_at), False, (mitotic, samples - mitotic), choice.coding)
     kept = [
-        *chosen(detector, once(learned, samples, choice.look_at), False, (mitotic, samples - mitotic), choice.coding),
+        *(even(known) if balanced and choice.mitotic is None else known),
         *chosen(detector, once(judged, samples, choice.look_at), True, (VALIDATION, VALIDATION), choice.coding),
     ]
     gathered(kept, detector, patches, choice.coding, sha256(file)).write(file.with_name(FILE))
@@ -168,6 +175,16 @@ def chosen(
             (heapq.heappush if len(heap) < most else heapq.heapreplace)(heap, found)
     for heap in best.values():
         yield from sorted(heap, reverse=True)
+
+
+def even(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """As many others as mitotic ones of each scanner, from samples that come with the most wanted first."""
+    every = list(samples)
+    room = Counter(s.scanner for s in every if s.holds)
+    for sample in every:
+        room[sample.scanner] -= not sample.holds
+        if sample.holds or room[sample.scanner] >= 0:
+            yield sample
 
 
 def holding(batch: Batch) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ def adapt(
     data_split: Path = typer.Option(None, help="Its split, where not DATA/split.json."),
     data_images: Path = typer.Option(None, help="Its folder of images, where not DATA/images."),
     samples: int = typer.Option(0, min=0, help="Remembered of each scanner; 0: 10,000 patches or 200 tiles."),
-    mitotic: int = typer.Option(None, min=0, help="Of these with a figure; default 10 patches or 100 tiles."),
+    mitotic: int = typer.Option(None, min=0, help="Of these with a figure; default 10 patches or 100 tiles, or half."),
     coding: str = typer.Option("jpeg", help="jpeg or png, of the remembered samples."),
     look_at: int = typer.Option(0, min=0, help="Candidates without a figure to choose from; 0: all."),
     lr: float = typer.Option(1.7e-6, help="Learning rate of the adaptation."),

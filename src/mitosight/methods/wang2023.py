@@ -177,7 +177,7 @@ class Wang2023(CandidateDetector):
         label = self.labels(self._patches(workshop).pool)
         label[without_share(label == 0, self.negative_share, self.seed)] = -1
         log = self.classifier.initialise(**self.start)
-        self.classifier.to(workshop.device)
+        self.classifier.to(workshop.device).to(memory_format=torch.channels_last)
         log.append(f"{len(label)} candidates, {(label == 1).sum()} on figures, {(label == 0).sum()} far from any")
         return label, log
 
@@ -194,6 +194,7 @@ class Wang2023(CandidateDetector):
         first = negative[first_sample(cluster, each, self.seed)]
         difficulty = self._classifier(1, PLAIN, None)
         difficulty.initialise(**self.start)
+        difficulty.to(memory_format=torch.channels_last)
         positives = np.repeat([True, False], [len(positive), len(first)])
         source = patches.balanced(np.concatenate([positive, first]), positives.astype(np.int64), positives)
         self._fit(workshop, "difficulty", difficulty, source)
@@ -226,7 +227,8 @@ class Wang2023(CandidateDetector):
     def _patches(self, workshop: Workshop, part: Part = "train") -> TrainingPatches:
         augment = self.augmentation if part == "train" else None
         pool = workshop.candidates(part, self.finder)
-        return TrainingPatches(workshop, part, pool, self.patch_px, self.patches_per_batch, augment)
+        bf16 = self.stage["precision"] == "bf16"
+        return TrainingPatches(workshop, part, pool, self.patch_px, self.patches_per_batch, augment, bf16)
 
     def _fit(self, workshop: Workshop, name: str, learner: PatchClassifier, source: Source) -> None:
         workshop.fit(name, learner, source, stage(self.steps[name], **self.stage), {"kind": name})

@@ -150,17 +150,17 @@ class PatchClassifier(nn.Module):
         turned = [(turn, look(torch.rot90(images, turn, (2, 3)))[1]) for turn in range(1, self.turns)]
         return torch.stack([upright, *(torch.rot90(seen, -turn, (1, 2)) for turn, seen in turned)]).mean(dim=0)
 
-    def features(self, source: Any) -> Iterator[NDArray[np.float32]]:
+    def features(self, source: Any, bf16: bool = False) -> Iterator[NDArray[np.float32]]:
         """Vectors (n, C) of the patches of each batch of `source`, in order."""
-        return self._told(source, self.pooled)
+        return self._told(source, bf16, self.pooled)
 
-    def probabilities(self, source: Any) -> Iterator[NDArray[np.float32]]:
+    def probabilities(self, source: Any, bf16: bool = False) -> Iterator[NDArray[np.float32]]:
         """Probabilities (n,) of mitosis of the patches of each batch of `source`, in order."""
-        return self._told(source, lambda images: self.parent(self.pooled(images)).softmax(dim=1)[:, MITOSIS])
+        return self._told(source, bf16, lambda images: self.parent(self.pooled(images)).softmax(dim=1)[:, MITOSIS])
 
-    def _told(self, source: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[NDArray[np.float32]]:
+    def _told(self, source: Any, bf16: bool, answer: Callable[[Tensor], Tensor]) -> Iterator[NDArray[np.float32]]:
         self.eval()
         for i in range(len(source)):
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast(self.mean.device.type, torch.bfloat16, enabled=bf16):
                 told = answer(source[i].images.to(self.mean.device)).float().cpu().numpy()
             yield told

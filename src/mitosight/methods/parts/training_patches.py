@@ -25,6 +25,7 @@ class TrainingPatches:
     Attributes:
         pool: the candidates.
         augment: of patches that are learned from, where they are.
+        bf16: whether a network is asked about them in half precision.
     """
 
     workshop: Workshop
@@ -33,6 +34,7 @@ class TrainingPatches:
     patch_px: int
     size: int
     augment: Augment | None = None
+    bf16: bool = False
 
     def balanced(self, chosen: Index, label: Labels, positive: NDArray[np.bool_]) -> Source:
         """To learn from: rounds of all positives and as many others, drawn anew; classes (m,) and positives (m,)."""
@@ -40,11 +42,11 @@ class TrainingPatches:
 
     def features(self, classifier: PatchClassifier, chosen: Index) -> FeaturesOf:
         """The features by the classifier, as it is when they are asked for, of some of the `chosen`."""
-        return lambda some: classifier.features(self._each(chosen[some]))
+        return lambda some: classifier.features(self._each(chosen[some]), self.bf16)
 
     def probabilities(self, classifier: PatchClassifier, chosen: Index) -> NDArray[np.float32]:
         """(m,) how probable the classifier finds each of the `chosen` a mitosis."""
-        told: Iterator[NDArray[np.float32]] = classifier.probabilities(self._each(chosen))
+        told: Iterator[NDArray[np.float32]] = classifier.probabilities(self._each(chosen), self.bf16)
         return np.concatenate(list(told))
 
     def _each(self, chosen: Index) -> Source:
