@@ -93,9 +93,9 @@ def remember(model: Path, data: DataFolder, choice: Choice, device: torch.device
     patches = isinstance(learned, PatchSource)
     balanced = isinstance(learned, PatchSource) and learned.order == "balanced"
     samples, mitotic = choice.of(patches, balanced)
-    known = chosen(detector, once(learned, samples, choice.look_at), False, (mitotic, samples - mitotic), choice.coding)
+    sure = chosen(detector, once(learned, samples, choice.look_at), False, (mitotic, samples - mitotic), choice.coding)
     kept = [
-        *(even(known) if balanced and choice.mitotic is None else known),
+        *(even(sure) if balanced and choice.mitotic is None else sure),
         *chosen(detector, once(judged, samples, choice.look_at), True, (VALIDATION, VALIDATION), choice.coding),
     ]
     gathered(kept, detector, patches, choice.coding, sha256(file)).write(file.with_name(FILE))
