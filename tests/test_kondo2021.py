@@ -131,6 +131,17 @@ class Everywhere(Kondo2021):
         return (torch.tensor([[0.0, 2.0]]).expand(len(images), 2),)
 
 
+def test_a_new_scanner_is_as_likely_as_the_others_on_average() -> None:
+    model = kondo().eval()
+    images = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        before = model.scanner(model.features(images))
+        assert model.new_scanner() == 2
+        after = model.scanner(model.features(images))
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert torch.allclose(after[:, 2], after[:, :2].mean(dim=1), atol=1e-6)
+
+
 def test_points_lie_at_the_candidates_even_where_a_window_was_moved_inside() -> None:
     model = Everywhere(scanners=["one"], **SMALL)
     (found,) = model.detect(torch.zeros(1, 3, 256, 256))

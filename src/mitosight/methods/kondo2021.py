@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,7 +46,8 @@ class Kondo2021(CandidateDetector):
         augment: off, since none is mentioned; on turns and mirrors the patches.
         threshold: the paper takes the larger of two outputs; here it is chosen on validation. The points of one
             figure, which may hold several candidates, are merged (6.25 µm), with those of all tiles.
-        The scanner branch has one output more than training scanners from the start: that of the slide to adapt to.
+        The scanner branch has one output more than training scanners from the start: that of the slide to adapt to. It
+            begins the adaptation as the mean of the others (`new_scanner`).
     """
 
     title: ClassVar[str] = "Candidates and gradient reversal (Kondo 2021): blue ratio, ResNet-18, adapts to each slide"
@@ -139,7 +141,16 @@ class Kondo2021(CandidateDetector):
         return [Detections(middle, np.array([s]), self.mpp) for s in score]
 
     def new_scanner(self) -> int:
-        """The last output of the scanner branch, which no training scanner has."""
+        """The last output of the scanner branch, made the mean of the others.
+
+        No training patch was of it, so it has learned to say no to all. Patches of a new scanner would start with a
+        loss that is many times that of the classes, and reversed it would drive the features wherever that grows.
+        """
+        last = self.scanner[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight[-1] = last.weight[:-1].mean(dim=0)
+            last.bias[-1] = last.bias[:-1].mean()
         return len(self.scanners)
 
 
