@@ -279,11 +279,14 @@ def test_every_slide_starts_from_the_model_as_it_is(tmp_path: Path) -> None:
         assert torch.equal(value, second.detector.state_dict()[name]), name
 
 
-def test_norms_follow_the_mixture_unless_they_are_kept() -> None:
-    for keep in (False, True):
-        found = adapt(Brightness(), FOUR, target(0.5, 0.6), Settings(lr=0.0, batch=4, keep_norm=keep))
-        mean = found.detector.state_dict()["norm.running_mean"]
-        assert bool((mean == 0).all()) == keep
+@pytest.mark.parametrize(
+    "asked, balanced, kept", [(False, True, False), (True, False, True), (None, True, True), (None, False, False)]
+)
+def test_norms_follow_the_mixture_or_are_kept(asked: bool | None, balanced: bool, kept: bool) -> None:
+    model = Brightness()
+    model.learns_balanced = balanced
+    found = adapt(model, FOUR, target(0.5, 0.6), Settings(lr=0.0, batch=4, keep_norm=asked))
+    assert bool((found.detector.state_dict()["norm.running_mean"] == 0).all()) == kept
 
 
 def test_f1_of_what_is_remembered_by_hand() -> None:

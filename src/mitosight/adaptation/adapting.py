@@ -41,8 +41,9 @@ class Settings:
         batch: samples in a step; 0 for 128 patches or 12 tiles.
         guard: by how much the F1 on remembered validation samples may fall at most.
         most: samples of one slide; the paper takes all candidates of its image, a whole slide has too many.
-        keep_norm: batch norms keep the statistics of the training. The paper does not say; in its place they follow the
-            mixture, as in any training.
+        keep_norm: whether batch norms keep the statistics of the training. None: those of a detector that learned from
+            as many mitoses as others do, since next to none of a slide's samples are mitoses; else they follow the
+            mixture, as in any training. The paper does not say.
         bf16: half precision, where the processor is faster by it.
         seed: of the order of the samples.
     """
@@ -52,7 +53,7 @@ class Settings:
     batch: int = 0
     guard: float = 0.02
     most: int = 50_000
-    keep_norm: bool = False
+    keep_norm: bool | None = None
     bf16: bool = False
     seed: int = 0
 
@@ -140,7 +141,8 @@ def learned(detector: Detector, memory: Memory, target: Target, settings: Settin
         precision="bf16" if settings.bf16 else "fp32",
     )
     with TemporaryDirectory() as folder:  # of the engine's state, which nobody goes on from
-        fit(_Adapting(copy, settings.keep_norm), batches, optimisation, RunLog(Path(folder), True), seed=settings.seed)
+        keep_norm = copy.learns_balanced if settings.keep_norm is None else settings.keep_norm
+        fit(_Adapting(copy, keep_norm), batches, optimisation, RunLog(Path(folder), True), seed=settings.seed)
     copy.eval().to(memory_format=torch.contiguous_format)  # as from its file: the same scores to the last digit
     return copy, optimisation.epochs * optimisation.steps_per_epoch
 

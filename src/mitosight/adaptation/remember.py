@@ -91,11 +91,10 @@ def remember(model: Path, data: DataFolder, choice: Choice, device: torch.device
     workshop = lend(trained, data.images, material, detector, file.parent, device, lambda: None)
     learned, judged = detector.batches(workshop, "train"), detector.batches(workshop, "val")
     patches = isinstance(learned, PatchSource)
-    balanced = isinstance(learned, PatchSource) and learned.order == "balanced"
-    samples, mitotic = choice.of(patches, balanced)
+    samples, mitotic = choice.of(patches, detector.learns_balanced)
     sure = chosen(detector, once(learned, samples, choice.look_at), False, (mitotic, samples - mitotic), choice.coding)
     kept = [
-        *(even(sure) if balanced and choice.mitotic is None else sure),
+        *(even(sure) if detector.learns_balanced and choice.mitotic is None else sure),
         *chosen(detector, once(judged, samples, choice.look_at), True, (VALIDATION, VALIDATION), choice.coding),
     ]
     gathered(kept, detector, patches, choice.coding, sha256(file)).write(file.with_name(FILE))

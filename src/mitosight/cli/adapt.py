@@ -26,7 +26,11 @@ def adapt(
     step: int = typer.Option(0, help="Samples in a step; 0: 128 patches or 12 tiles."),
     guard: float = typer.Option(0.02, help="The F1 on remembered slides may fall by this; else the model stays as is."),
     most: int = typer.Option(50_000, help="Samples of a slide that are adapted to."),
-    keep_norm: bool = typer.Option(False, "--keep-norm", help="Batch norms keep the statistics of the training."),
+    keep_norm: bool = typer.Option(
+        None,
+        "--keep-norm/--follow-norm",
+        help="Whether batch norms keep their statistics; default: those of a model that learned balanced.",
+    ),
     seed: int = typer.Option(0, help="Of the order of the samples."),
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what the files say."),
     domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),

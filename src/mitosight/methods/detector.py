@@ -97,6 +97,7 @@ class Detector(nn.Module):
         scanners: names of the training scanners, in the order of `Batch.domain`.
         augmentation: applied to each training tile; None for none.
         progress: share of the training done, in (0, 1]; set by the engine at the start of each epoch.
+        learns_balanced: whether it learned from as many figures as others, whatever their share in the data.
         threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
         runtime: what computes `converted` ("name"), and how the check of it went; see `mitosight.runtime`.
     """
@@ -107,6 +108,7 @@ class Detector(nn.Module):
     least_tile_px: int = 32
     grid_px: int = 1
     overlap_px: int = 64
+    learns_balanced: bool = False
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class Kondo2021(CandidateDetector):
         super().__init__(**candidates)
         self.weights, self.sampling, self.patches_per_batch = weights, sampling, patches_per_batch
         self.scanner_weight, self.reversal, self.reversal_weight = scanner_weight, reversal, reversal_weight
+        self.learns_balanced = sampling == "balanced"
         self.augmentation = Turns(flips=True) if augment else None
         self.trunk = Trunk(depth)
         self.mitosis = branch(self.trunk.channels[-1], widths, 2)
