@@ -19,13 +19,10 @@ def untrained() -> RetinaNet:
     return detector
 
 
-def test_scanners_of_another_tint_are_told_apart(
-    drawn: Path, untrained: RetinaNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probe, "SAMPLES_PER_SCANNER", 16)
+def test_scanners_of_another_tint_are_told_apart(drawn: Path, untrained: RetinaNet) -> None:
     data = regions.load(drawn)
     fit, test = data.part("train"), data.part("test")
-    assert probe.scanner_accuracy(untrained, data.images, fit, test, tile_px=96) > 0.9
+    assert probe.scanner_accuracy(untrained, data.images, fit, test, tile_px=96, samples=16) > 0.9
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -53,7 +50,7 @@ def test_patches_of_the_probe_are_those_of_candidates(drawn: Path) -> None:
     detector = create("kondo2021", ["grey", "pink"], SMALL["kondo2021"])
     assert isinstance(detector, CandidateDetector)
     data = regions.load(drawn)
-    source = probe.patches_of(detector, data.images, data.part("val"), ["grey", "pink"], 0)
+    source = probe.patches_of(detector, data.images, data.part("val"), ["grey", "pink"], 200, 0)
     batch = source[0]
     assert len(source) == 1 and batch.images.shape == (12, 3, 64, 64)
     assert batch.domain.tolist() == [0] * 6 + [1] * 6

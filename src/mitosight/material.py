@@ -12,7 +12,7 @@ from mitosight.dataset import COLUMNS
 from mitosight.errors import InputError
 from mitosight.methods import METHODS
 from mitosight.recipe import Recipe
-from mitosight.regions import DataFolder, Region
+from mitosight.regions import DataFolder, Region, fingerprint
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Material:
             "unlabelled_tumors": self.unlabelled_tumors,
             "train": {"regions": len(self.train), "figures": sum(len(r.figures) for r in self.train)},
             "val": {"regions": len(self.val), "figures": sum(len(r.figures) for r in self.val)},
+            "slides": sorted({fingerprint(slide) for r in (*self.train, *self.val) for slide in r.slides}),
         }
 
 

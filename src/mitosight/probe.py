@@ -24,6 +24,7 @@ from mitosight.regions import Region
 SAMPLES_PER_SCANNER = 200
 REGIONS_PER_SCANNER = 50  # whose candidates are looked for
 TILES_AT_ONCE, PATCHES_AT_ONCE = 4, 64
+Features = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def scanner_accuracy(
@@ -33,6 +34,7 @@ def scanner_accuracy(
     test_regions: Sequence[Region],
     *,
     tile_px: int = 256,
+    samples: int = SAMPLES_PER_SCANNER,
     seed: int = 0,
 ) -> float:
     """Balanced accuracy in [0, 1] of a logistic regression from a detector's features to scanners.
@@ -50,27 +52,60 @@ def scanner_accuracy(
 
     Args:
         tile_px: side of the tiles; patches have the side that the detector classifies.
+        samples: of each scanner.
 
     Raises:
         InputError: fewer than two scanners are in both, no candidate is, or an image cannot be read.
     """
+    scanners = shared(fit_regions, test_regions)
+    how: dict[str, int] = {"tile_px": tile_px, "samples": samples, "seed": seed}
+    fitted, tested = (features_of(detector, images, part, scanners, **how) for part in (fit_regions, test_regions))
+    return told_apart(fitted, tested)
+
+
+def shared(fit_regions: Sequence[Region], test_regions: Sequence[Region]) -> list[str]:
+    """The scanners of both.
+
+    Raises:
+        InputError: fewer than two.
+    """
     scanners = sorted({r.domain.scanner for r in fit_regions} & {r.domain.scanner for r in test_regions})
     if len(scanners) < 2:
         raise InputError(None, f"nothing to tell apart: {scanners}", "both parts need regions of two scanners")
-    sources = [
-        patches_of(detector, images, part, scanners, seed)
-        if isinstance(detector, CandidateDetector)
-        else tiles_of(detector, images, part, scanners, tile_px, seed)
-        for part in (fit_regions, test_regions)
-    ]
-    drawn = [_features(detector, source) for source in sources]
+    return scanners
+
+
+def told_apart(fitted: Features, tested: Features) -> float:
+    """Balanced accuracy on `tested` of a logistic regression from features to scanners that is fitted on `fitted`."""
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.1))
-    classifier.fit(*drawn[0])
-    return float(balanced_accuracy_score(drawn[1][1], classifier.predict(drawn[1][0])))
+    classifier.fit(*fitted)
+    return float(balanced_accuracy_score(tested[1], classifier.predict(tested[0])))
+
+
+def features_of(
+    detector: Detector,
+    images: Path,
+    regions: Sequence[Region],
+    scanners: Sequence[str],
+    *,
+    tile_px: int = 256,
+    samples: int = SAMPLES_PER_SCANNER,
+    seed: int = 0,
+) -> Features:
+    """Features (n, C) of random samples of each scanner and the index (n,) of their scanner, as `scanner_accuracy`."""
+    if isinstance(detector, CandidateDetector):
+        return _features(detector, patches_of(detector, images, regions, scanners, samples, seed))
+    return _features(detector, tiles_of(detector, images, regions, scanners, tile_px, samples, seed))
 
 
 def tiles_of(
-    detector: Detector, images: Path, regions: Sequence[Region], scanners: Sequence[str], tile_px: int, seed: int
+    detector: Detector,
+    images: Path,
+    regions: Sequence[Region],
+    scanners: Sequence[str],
+    tile_px: int,
+    samples: int,
+    seed: int,
 ) -> TileSource:
     """Random tiles of the regions, the same number of each scanner."""
     return TileSource(
@@ -84,12 +119,17 @@ def tiles_of(
         tiles_per_scanner=TILES_AT_ONCE,
         near_figure=0.0,
         seed=seed,
-        length=SAMPLES_PER_SCANNER // TILES_AT_ONCE,
+        length=-(-samples // TILES_AT_ONCE),
     )
 
 
 def patches_of(
-    detector: CandidateDetector, images: Path, regions: Sequence[Region], scanners: Sequence[str], seed: int
+    detector: CandidateDetector,
+    images: Path,
+    regions: Sequence[Region],
+    scanners: Sequence[str],
+    samples: int,
+    seed: int,
 ) -> PatchSource:
     """Patches around random candidates of the regions, each once; as many of each region of a scanner, if it has them.
 
@@ -101,7 +141,7 @@ def patches_of(
         some = rng.permutation(own)[:REGIONS_PER_SCANNER].tolist()
         for k in some:
             every = candidates_of(k, regions[k], images, detector.finder, True, detector.mpp, detector.mpp_tolerance)
-            found.append(every[rng.permutation(len(every))[: -(-SAMPLES_PER_SCANNER // len(some))]])
+            found.append(every[rng.permutation(len(every))[: -(-samples // len(some))]])
     drawn = pool.joined(found)
     chosen, label = np.arange(len(drawn)), np.zeros(len(drawn), np.int64)
     return PatchSource(
@@ -119,7 +159,7 @@ def patches_of(
     )
 
 
-def _features(detector: Detector, source: Source) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _features(detector: Detector, source: Source) -> Features:
     """Features (n, channels) and scanner indices (n,) of all samples of `source`."""
     device = next(detector.parameters()).device
     features, domains = [], []

@@ -28,6 +28,7 @@ from mitosight.optimisation import Optimisation
 from mitosight.outputs import whole
 from mitosight.patches import PatchSource, candidates_of
 from mitosight.pool import Pool
+from mitosight.regions import fingerprint
 
 Part = Literal["train", "val"]
 Item = TypeVar("Item")
@@ -127,8 +128,8 @@ class Workshop:
     ) -> Path:
         """Trains `learner` by the engine in the folder `name`, resumably; returns `NAME/NAME.safetensors`.
 
-        The file holds the weights of `learner` and `facts` in its header. Where it is there already, its weights are
-        put into `learner` instead.
+        The file holds the weights of `learner`, and in its header `facts` and the fingerprints of the slides. Where it
+        is there already, its weights are put into `learner` instead.
 
         Raises:
             InputError: a loss is not finite, or the file that is there does not fit.
@@ -149,7 +150,8 @@ class Workshop:
         if process()[0] == 0:
             tensors = {key: value.detach().cpu().contiguous() for key, value in learner.state_dict().items()}
             with whole(file) as temporary:
-                temporary.write_bytes(save(tensors, metadata={"mitosight": json.dumps(facts)}))
+                seen = sorted({fingerprint(slide) for region in source.regions for slide in region.slides})
+                temporary.write_bytes(save(tensors, metadata={"mitosight": json.dumps({**facts, "slides": seen})}))
         return file
 
 

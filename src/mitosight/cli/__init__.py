@@ -13,6 +13,7 @@ import typer
 
 from mitosight import __version__
 from mitosight.cli.adapt import adapt
+from mitosight.cli.bench import bench
 from mitosight.cli.candidates import candidates
 from mitosight.cli.convert import convert
 from mitosight.cli.demo import demo
@@ -70,6 +71,7 @@ app.command()(info)
 app.command()(train)
 app.command()(tune)
 app.command()(detect)
+app.command()(bench)
 app.command()(adapt)
 app.command()(candidates)
 app.command()(export)

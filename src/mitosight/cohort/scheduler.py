@@ -42,25 +42,37 @@ def connected(scheduler: str, how: How) -> Iterator[Cluster]:
         UsageError: dask is not installed, nothing answers at the address, or its workers have not this version, or
             do not see the model; and in the end, when the scheduler went away.
     """
-    if find_spec("distributed") is None:
-        raise UsageError(None, "dask is not installed", "python3 -m pip install 'mitosight[cluster]'")
-    local_one = re.fullmatch(r"local(?::([1-9]\d*))?", scheduler)
+    gpus = torch.cuda.device_count() if how.device == "auto" and scheduler.startswith("local") else 0
+    own = replace(how, device="gpu-by-name") if gpus else how
     try:
-        if local_one is not None:
-            gpus = torch.cuda.device_count() if how.device == "auto" else 0
-            number = int(local_one[1] or 0) or gpus or max(1, torch.get_num_threads() // MOST_WORKERS)
-            own = replace(how, device="gpu-by-name") if gpus else how
-            with local(number) as made, _client(made.scheduler_address) as client:
-                yield Cluster(client, own, min(SLIDES_AT_ONCE, number + 1))
-        elif "://" in scheduler:
-            with _client(scheduler) as client:
-                _check(client, scheduler, how.model)
-                yield Cluster(client, how, SLIDES_AT_ONCE)
-        else:
-            raise UsageError(None, f"--scheduler {scheduler}", ACCEPTED)
+        with client(scheduler, gpus or max(1, torch.get_num_threads() // MOST_WORKERS)) as (found, number):
+            if not number:
+                _check(found, scheduler, how.model)
+            yield Cluster(found, own, min(SLIDES_AT_ONCE, number + 1) if number else SLIDES_AT_ONCE)
     except CancelledError:
         told = "went away, or cancelled what was under way; what was done is kept, start again"
         raise UsageError(None, f"the scheduler {scheduler} {told}") from None
+
+
+@contextmanager
+def client(scheduler: str, usual: int = 1) -> Iterator[tuple[Client, int]]:
+    """A client of a scheduler, and for "local" (with `usual` processes) or "local:N" their number, else 0.
+
+    Raises:
+        UsageError: dask is not installed, or nothing answers at the address.
+    """
+    if find_spec("distributed") is None:
+        raise UsageError(None, "dask is not installed", "python3 -m pip install 'mitosight[cluster]'")
+    local_one = re.fullmatch(r"local(?::([1-9]\d*))?", scheduler)
+    if local_one is not None:
+        number = int(local_one[1] or 0) or usual
+        with local(number) as made, _client(made.scheduler_address) as found:
+            yield found, number
+    elif "://" in scheduler:
+        with _client(scheduler) as found:
+            yield found, 0
+    else:
+        raise UsageError(None, f"--scheduler {scheduler}", ACCEPTED)
 
 
 @contextmanager

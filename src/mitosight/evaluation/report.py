@@ -125,7 +125,7 @@ def _rows(curve: Curve, best: Best | None) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Spots:
-    """Places of mistakes, in the order in which they are worth a look.
+    """Places of hits or mistakes, in the order in which they are worth a look.
 
     Attributes:
         file_name: (n,) str, the image.
@@ -150,6 +150,7 @@ class Report:
     Attributes:
         total, by_scanner, by_tumor_type, by_image: scores of the groups; by_image is empty if not asked for.
         settings: matching rule, radius, threshold, suppression and bootstrap, as JSON values.
+        hits: detections that count as figures, by falling score.
         false_positives: by falling score.
         misses: by falling score of what lay there but did not count.
     """
@@ -159,6 +160,7 @@ class Report:
     by_tumor_type: Mapping[str, Scores]
     by_image: Mapping[str, Scores]
     settings: Mapping[str, Any]
+    hits: Spots
     false_positives: Spots
     misses: Spots
 

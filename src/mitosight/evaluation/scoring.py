@@ -95,6 +95,7 @@ def evaluate(  # noqa: PLR0913  the choices of an evaluation, each with the chal
         by_tumor_type=dict(work.groups(tumors)),
         by_image=dict(work.groups(names, whole=False)) if by_image else {},
         settings=asdict(settings),
+        hits=work.hits(),
         false_positives=work.false_positives(),
         misses=work.misses(),
     )
@@ -230,6 +231,9 @@ class _Evaluation:
             for name, (part, whole) in parts.items()
             if whole.any()
         }
+
+    def hits(self) -> Spots:
+        return self._spots(self.found, self.score, self.on_hard, np.flatnonzero(self.counted & ~self.wrong))
 
     def false_positives(self) -> Spots:
         return self._spots(self.found, self.score, self.on_hard, np.flatnonzero(self.wrong))

@@ -1,4 +1,4 @@
-"""A sheet of crops: the false positives that score highest, and the misses, to be looked at."""
+"""A sheet of crops: the hits and false positives that score highest, and the misses, to be looked at."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ PLAIN, MARKED = (200, 200, 200), (230, 120, 0)
 NAME_LETTERS = 21  # what fits under a crop
 
 
-def write_sheet(path: str | Path, report: Report, images: Mapping[str, Path], most: int = 60) -> None:
+def write_sheet(
+    path: str | Path, report: Report, images: Mapping[str, Path], most: int = 60, most_hits: int = 0
+) -> None:
     """Writes a PNG of up to `most` false positives (highest scores first) and as many misses, 64 px crops twofold.
+
+    Before them stand up to `most_hits` of the hits with the highest scores.
 
     Under each crop stand its score, place and image; an orange frame marks what lies on a labelled hard negative. A
     miss has the score of the best detection there that did not count, and a dash where there was none.
@@ -36,13 +40,15 @@ def write_sheet(path: str | Path, report: Report, images: Mapping[str, Path], mo
     """
     from PIL import Image, ImageDraw
 
-    wrong, missed = report.false_positives, report.misses
-    marked = int(wrong.on_hard_negative.sum())
-    sections = (
-        (f"{len(wrong)} false positives, by falling score; orange: on a labelled hard negative ({marked})", wrong),
-        (f"{len(missed)} misses; score of what was found there below the threshold", missed),
-    )
-    shown = [(f"{title}; {min(most, len(spots))} shown", spots, min(most, len(spots))) for title, spots in sections]
+    hits, wrong, missed = report.hits, report.false_positives, report.misses
+    marked = f"orange: on a labelled hard negative ({int(wrong.on_hard_negative.sum())})"
+    sections: list[tuple[str, Spots, int]] = [
+        (f"{len(wrong)} false positives, by falling score; {marked}", wrong, most),
+        (f"{len(missed)} misses; score of what was found there below the threshold", missed, most),
+    ]
+    if most_hits:
+        sections.insert(0, (f"{len(hits)} hits, by falling score", hits, most_hits))
+    shown = [(f"{title}; {min(n, len(spots))} shown", spots, min(n, len(spots))) for title, spots, n in sections]
     width = MARGIN + COLUMNS * (CROP_PX * ZOOM + MARGIN)
     height = sum(TITLE + -(-count // COLUMNS) * _row_px() for _, _, count in shown) + MARGIN
     sheet = Image.new("RGB", (width, height), "white")

@@ -2,7 +2,7 @@
 
 from mitosight.regions.checks import checked
 from mitosight.regions.domains import read_mpp, with_domains
-from mitosight.regions.folder import DataFolder, load
+from mitosight.regions.folder import DataFolder, load, merged
 from mitosight.regions.formats import read, write
 from mitosight.regions.region import (
     BOX_PX,
@@ -12,6 +12,7 @@ from mitosight.regions.region import (
     UNKNOWN,
     Domain,
     Region,
+    fingerprint,
 )
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "Domain",
     "Region",
     "checked",
+    "fingerprint",
     "load",
+    "merged",
     "read",
     "read_mpp",
     "with_domains",

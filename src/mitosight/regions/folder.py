@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,6 +86,30 @@ def load(
         regions = with_domains(regions, domains_path)
     parts = _split(split_path, regions) if split_path else {}
     return DataFolder(folder, tuple(regions), parts)
+
+
+def merged(folders: Sequence[DataFolder]) -> DataFolder:
+    """Several data folders as one: file names from the nearest folder above all images, parts of the split joined.
+
+    Raises:
+        InputError: a slide stands in different parts of two folders' splits, or one has no split.
+    """
+    if len(folders) == 1:
+        return folders[0]
+    above = Path(os.path.commonpath([folder.images.absolute() for folder in folders]))
+    regions: list[Region] = []
+    split: dict[str, tuple[str, ...]] = {}
+    for folder in folders:
+        if not folder.split:
+            raise InputError(folder.images.parent, "has no split", "give it a split.json")
+        names = {
+            r.file_name: (folder.images.absolute() / r.file_name).relative_to(above).as_posix() for r in folder.regions
+        }
+        regions += [replace(region, file_name=names[region.file_name]) for region in folder.regions]
+        for part, files in folder.split.items():
+            split[part] = (*split.get(part, ()), *(names[file] for file in files))
+    _check_apart(above, split, {region.file_name: region for region in regions})
+    return DataFolder(above, tuple(regions), split)
 
 
 def _with_images(source: Path, regions: Sequence[Region], images: Path, *, suffix_said: bool) -> list[Region]:

@@ -1,0 +1,231 @@
+"""One cell of the table: a model trained on a fold with a seed, and what it makes of the test images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mitosight import adaptation, checkpoint, cohort, detections, modelfile, recipe
+from mitosight.bench.features import plane
+from mitosight.bench.folds import Fold, domain_of, parts_of, slug
+from mitosight.bench.protocol import Adaptation, Entry, Protocol
+from mitosight.detections import Detections
+from mitosight.engine import STATE
+from mitosight.errors import InputError
+from mitosight.evaluation import Report, evaluate
+from mitosight.evaluation.sheet import write_sheet
+from mitosight.measured import measured
+from mitosight.methods.detector import Detector
+from mitosight.outputs import versions, whole, write_json
+from mitosight.regions import DataFolder, Region
+from mitosight.training import DONE, train
+
+CELL, SHEET = "cell.json", "sheet.png"
+SHOWN = 24  # crops of each kind on a sheet
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model of the protocol on one fold with one seed."""
+
+    entry: Entry
+    fold: Fold
+    seed: int
+
+    @property
+    def place(self) -> str:
+        """Its folder below that of the bench."""
+        return f"{self.entry.name}/{self.fold.name}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the cells of a protocol are worked out.
+
+    Attributes:
+        out: folder of all cells.
+        device: of trainings and searches.
+    """
+
+    protocol: Protocol
+    data: DataFolder
+    out: Path
+    device: torch.device
+
+    def folder(self, cell: Cell) -> Path:
+        """Of one cell."""
+        return self.out / "cells" / cell.place
+
+    def key(self, cell: Cell) -> str:
+        """Of all that decides a cell's scores: another protocol's cell, or one of other data, has another."""
+        entry, chosen = cell.entry, self.protocol
+        told: dict[str, Any] = {
+            "entry": entry.model_dump(mode="json", exclude={"name"}),
+            "trained": chosen.trained_by(entry).model_dump(mode="json", exclude={"name"}),
+            "set": chosen.set,
+            "rule": [chosen.by, chosen.radius_um, chosen.bootstrap],
+            "split": dict(cell.fold.split),
+            "settings": cell.fold.settings,
+            "seed": cell.seed,
+            "regions": [(r.file_name, r.mpp, r.xy.tolist(), r.label.tolist()) for r in self.data.regions],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def done(self, cell: Cell) -> dict[str, Any] | None:
+        """What a finished cell found; None where it is still to be done.
+
+        Raises:
+            InputError: the folder holds another cell.
+        """
+        file = self.folder(cell) / CELL
+        if not file.is_file():
+            return None
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if found["key"] != self.key(cell):
+            raise InputError(file, "is of another protocol or of other data", "choose another --out")
+        return found
+
+    def trained(self, cell: Cell) -> Path:
+        """The model of a cell: the one that is named, or trained now; a training that was stopped goes on."""
+        if cell.entry.model:
+            return modelfile.locate(Path(cell.entry.model))
+        entry = self.protocol.trained_by(cell.entry)
+        own = Cell(entry, cell.fold, cell.seed)
+        folder = self.folder(own) / "model"
+        for name in entry.share:
+            self._lend(own, name, folder)
+        settings = (*self.protocol.set, *entry.set, *cell.fold.settings, f"training.seed={cell.seed}")
+        model = train(recipe.load(entry.recipe, settings), cell.fold.of(self.data), folder, self.device)
+        (folder / STATE).unlink(missing_ok=True)  # three times the model's size, and nothing to go on with
+        return model
+
+    def _lend(self, cell: Cell, name: str, folder: Path) -> None:
+        """Copies a preparation from the first entry that shares it, unless that is the cell's own or has none."""
+        first = next(entry for entry in self.protocol.models if name in entry.share)
+        lent = self.folder(Cell(first, cell.fold, cell.seed)) / "model" / name
+        if first == cell.entry or (folder / name).exists() or not lent.is_dir():
+            return
+        for file in sorted(lent.glob("*.safetensors")):
+            if file.name != STATE:
+                with whole(folder / name / file.name) as temporary:
+                    shutil.copyfile(file, temporary)
+
+    def work(self, cell: Cell) -> dict[str, Any]:
+        """Trains, searches and scores a cell; writes its `cell.json` last. What is there already is not repeated.
+
+        Raises:
+            InputError: data, recipe or a test image fail.
+        """
+        if (found := self.done(cell)) is not None:
+            return found
+        model = self.trained(cell)
+        detector = checkpoint.load(model).to(self.device)
+        tested = measured(self.data.images, cell.fold.of(self.data).part("test"))
+        started = time.monotonic()
+        points, facts = self.searched(cell, model, detector, tested)
+        seconds = time.monotonic() - started
+        report = self.scored(points, tested, detector.threshold)
+        record = self._record(cell, model, detector, report) | {"adapted": facts, "search_seconds": round(seconds, 1)}
+        if cell.seed == self.protocol.seeds[0]:
+            record["features"] = self._looked_at(cell, detector, report)
+        write_json(self.folder(cell) / CELL, record)
+        return record
+
+    def searched(
+        self, cell: Cell, model: Path, detector: Detector, regions: Sequence[Region]
+    ) -> tuple[dict[str, Detections], dict[str, Any]]:
+        """The points of each test image by name, and what was adapted to what.
+
+        Raises:
+            InputError: the first image that failed.
+        """
+        folder, points = self.folder(cell), {}
+        facts: dict[str, Any] = {}
+        for domain, own in self._parts(cell, regions):
+            out = folder / "found" / domain
+            paths = [self.data.image_path(region) for region in own]
+            mpp = {path.name: region.mpp for path, region in zip(paths, own, strict=True) if region.mpp is not None}
+            settings = cohort.Settings(table_mpp=mpp, tissue="all")
+            how, used = cell.entry.adapt, (model, detector)
+            prepare = None if how is None else self._adaptation(cell, how, used, paths, (settings, out))
+            for region, row in zip(
+                own, cohort.detect_slides(paths, model, detector, out, settings, None, prepare), strict=True
+            ):
+                if row.status != cohort.OK:
+                    raise InputError(row.slide, row.message, "mend it or take it out of the split")
+                read = detections.read(out / row.detections)
+                points[region.file_name] = next(iter(read.values()), Detections(mpp=region.mpp))
+            told = json.loads((out / "run.json").read_text(encoding="utf-8")).get("adapted", {})
+            facts |= {Path(slide).name: fact for slide, fact in told.items()}
+        return points, facts
+
+    def _parts(self, cell: Cell, regions: Sequence[Region]) -> Iterator[tuple[str, list[Region]]]:
+        """The test images in one part, or by domain where a model adapts to those of a domain together."""
+        if cell.entry.adapt is None or not cell.entry.adapt.together:
+            yield "all", list(regions)
+            return
+        for domain in sorted({domain_of(r, self.protocol.by) for r in regions}):
+            yield slug(domain), [r for r in regions if domain_of(r, self.protocol.by) == domain]
+
+    def _adaptation(
+        self,
+        cell: Cell,
+        how: Adaptation,
+        used: tuple[Path, Detector],
+        paths: Sequence[Path],
+        search: tuple[cohort.Settings, Path],
+    ) -> cohort.Preparation:
+        """What adapts the detector before a search; its memory lies beside a copy of the model in the cell's folder."""
+        model, detector = self.folder(cell) / "memory" / modelfile.FILE, used[1]
+        if not model.is_file():
+            with whole(model) as temporary:
+                shutil.copyfile(used[0], temporary)
+        if not model.with_name(adaptation.FILE).is_file():
+            choice = adaptation.Choice(how.samples, how.mitotic)
+            adaptation.remember(model, cell.fold.of(self.data), choice, self.device)
+        names = ("lr", "epochs", "guard", "keep_norm", "bf16")
+        settings = adaptation.Settings(**{name: getattr(how, name) for name in names}, seed=cell.seed)
+        each = adaptation.Each(detector, adaptation.recalled(model), settings)
+        return adaptation.Together(each, paths, search[0], used[0], search[1]) if how.together else each
+
+    def scored(self, points: dict[str, Detections], regions: Sequence[Region], threshold: float) -> Report:
+        """Scores by the protocol's rule."""
+        rule = self.protocol
+        return evaluate(points, regions, threshold=threshold, radius_um=rule.radius_um, bootstrap=rule.bootstrap)
+
+    def _looked_at(self, cell: Cell, detector: Detector, report: Report) -> dict[str, Any]:
+        """Draws the sheet of hits, false points and misses; returns where the features of scanners lie."""
+        files = {region.file_name: self.data.image_path(region) for region in self.data.regions}
+        write_sheet(self.folder(cell) / SHEET, report, files, SHOWN, SHOWN)
+        if not self.protocol.features or cell.entry.adapt is not None:
+            return {}
+        return plane(detector, self.data.images, parts_of(self.protocol, self.data), self.protocol.features)
+
+    def _record(self, cell: Cell, model: Path, detector: Detector, report: Report) -> dict[str, Any]:
+        run = model.with_name(DONE)
+        trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+        header = checkpoint.read_header(model)
+        return {
+            "key": self.key(cell),
+            "model": cell.entry.name,
+            "fold": cell.fold.name,
+            "seed": cell.seed,
+            "method": header["method"],
+            "seen": cell.fold.seen,
+            "unseen": cell.fold.unseen,
+            "threshold": detector.threshold,
+            "validation": header["provenance"].get("validation", {}),
+            "parameters": sum(p.numel() for p in detector.parameters()),
+            "training_seconds": trained.get("seconds"),
+            "device": trained.get("device", str(self.device)),
+            "versions": versions(),
+            "scores": report.to_json(),
+        }

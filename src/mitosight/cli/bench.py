@@ -1,0 +1,52 @@
+"""`mitosight bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def bench(
+    protocol: str = typer.Argument(..., help="Name of a built-in protocol or a TOML file."),
+    data: list[Path] = typer.Option([], help="Data folder with a split of train, val and test; may be repeated."),
+    out: Path = typer.Option(..., help="Folder of models and results; a bench that was stopped goes on there."),
+    annotations: Path = typer.Option(None, help="Annotation file of the one data folder; else DATA/annotations.json."),
+    domains: Path = typer.Option(None, help="Its domain table, where it is not DATA/domains.csv."),
+    split: Path = typer.Option(None, help="Its split, where it is not DATA/split.json."),
+    scheduler: str = typer.Option(None, help="local, local:N or the address of a Dask scheduler: cells side by side."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+) -> None:
+    """Compare methods by one protocol: train, search, score, with intervals, tests and a report. Research use only.
+
+    Writes results.json, results.md and report.html after each cell of the table. A cell that fails stops no other;
+    the exit code tells.
+    """
+    from mitosight import bench as benches
+    from mitosight import regions
+    from mitosight.device import choose
+    from mitosight.errors import UsageError
+
+    if len(data) != 1 and (annotations or domains or split):
+        raise UsageError(None, f"{len(data)} data folders", "--annotations, --domains and --split go with one --data")
+    chosen = benches.load(protocol)
+    folders = [regions.load(path, annotations=annotations, domains=domains, split=split) for path in data] or [
+        benches.drawn(chosen, out / "data")
+    ]
+    results = benches.run(chosen, regions.merged(folders), out, choose(device), scheduler=scheduler, watch=_tell)
+    typer.echo("\n" + (out / "results.md").read_text(encoding="utf-8"))
+    typer.echo(out / "report.html")
+    if results["failed"]:
+        raise typer.Exit(1)
+
+
+def _tell(done: int, of: int, cell: object, outcome: object) -> None:
+    from mitosight.bench.cell import Cell
+
+    assert isinstance(cell, Cell)
+    if isinstance(outcome, dict):
+        f1 = outcome["scores"]["f1"]
+        told = "F1 –" if f1 is None else f"F1 {f1:.3f}"
+    else:
+        told = f"failed: {outcome}"
+    typer.echo(f"[{done}/{of}] {cell.place}: {told}", err=True)
