@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from mitosight import bench, regions
 from mitosight.bench import leakage
+from mitosight.bench.cell import seen_by
 from mitosight.bench.counts import Domain, compared, domains, draw, f1_of
 from mitosight.bench.folds import Fold, folds, parts_of
 from mitosight.bench.page import page
@@ -270,6 +271,13 @@ def test_a_curve_by_hand() -> None:
     rows = [{"recall": 0.5, "precision": 0.8}, {"recall": 0.6, "precision": 0.9}]
     found = curve_of(rows)
     assert found[0] == found[60] == 0.9 and found[61] == 0
+
+
+def test_what_a_model_saw_is_what_it_says_of_its_data() -> None:
+    fold = Fold("f", ("a", "b"), ("c",), {})
+    assert seen_by({"labelled": ["a"]}, "scanner", fold) == {"a"}
+    assert seen_by({}, "scanner", fold) == {"a", "b"}
+    assert seen_by({"labelled": ["x"], "unlabelled_tumors": ["b"]}, "tumor_type", fold) == {"a"}
 
 
 # the order of cells

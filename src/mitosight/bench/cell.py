@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from mitosight import adaptation, checkpoint, cohort, detections, modelfile, recipe
 from mitosight.bench.features import plane
 from mitosight.bench.folds import Fold, domain_of, parts_of, slug
-from mitosight.bench.protocol import Adaptation, Entry, Protocol
+from mitosight.bench.protocol import Adaptation, Column, Entry, Protocol
 from mitosight.detections import Detections
 from mitosight.engine import STATE
 from mitosight.errors import InputError
@@ -213,14 +213,16 @@ class Bench:
         run = model.with_name(DONE)
         trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
         header = checkpoint.read_header(model)
+        tested = report.by_scanner if self.protocol.by == "scanner" else report.by_tumor_type
+        seen = seen_by(header["provenance"].get("data", {}), self.protocol.by, cell.fold)
         return {
             "key": self.key(cell),
             "model": cell.entry.name,
             "fold": cell.fold.name,
             "seed": cell.seed,
             "method": header["method"],
-            "seen": cell.fold.seen,
-            "unseen": cell.fold.unseen,
+            "seen": [domain for domain in tested if domain in seen],
+            "unseen": [domain for domain in tested if domain not in seen],
             "threshold": detector.threshold,
             "validation": header["provenance"].get("validation", {}),
             "parameters": sum(p.numel() for p in detector.parameters()),
@@ -229,3 +231,10 @@ class Bench:
             "versions": versions(),
             "scores": report.to_json(),
         }
+
+
+def seen_by(told: Mapping[str, Any], by: Column, fold: Fold) -> set[str]:
+    """The domains whose labels a model learned from, by what its file says of its data; else those of the fold."""
+    if by == "scanner":
+        return set(told.get("labelled", fold.seen))
+    return set(fold.seen) - set(told.get("unlabelled_tumors", ()))
