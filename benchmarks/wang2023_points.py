@@ -4,7 +4,8 @@
 
 Searches the images of a part, of the scanners whose labels the model learned from, once for each form with the same
 weights and threshold. Prints F1 by the official rule (7.5 µm) and within 3 µm, and how far the points that count are
-from the nearest annotated figure within 7.5 µm.
+from the nearest annotated figure within 7.5 µm. With `--patches`, in a twentieth of the time, only the patches around
+candidates on figures are looked at, and how far the points of those that are found are from the nearest figure.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from mitosight import checkpoint, inference, regions
+from mitosight import checkpoint, inference, pool, regions
 from mitosight.detections import Detections
 from mitosight.device import choose
 from mitosight.evaluation import evaluate
 from mitosight.methods.detector import Detector
 from mitosight.outputs import write_json
+from mitosight.patches import PatchSource, candidates_of
 from mitosight.regions import Region
 from mitosight.slide import Slide
 
@@ -62,12 +64,51 @@ def row(detector: Any, form: tuple[str, int], images: Path, parts: list[Region])
     return {"activation": form[0], "turns": form[1], **told, "median_um": float(np.median(away)), "points": len(away)}
 
 
+def on_figures(detector: Any, images: Path, parts: list[Region]) -> PatchSource:
+    """The patches around the candidates that lie on a figure, each once."""
+    read = detector.mpp, detector.mpp_tolerance
+    every = pool.joined([candidates_of(k, r, images, detector.finder, True, *read) for k, r in enumerate(parts)])
+    chosen = np.flatnonzero(detector.labels(every) == pool.POSITIVE)
+    scanners = sorted({region.domain.scanner for region in parts})
+    label = np.ones(len(chosen), np.int64)
+    how = {"patch_px": detector.patch_px, "size": 64, "mpp": read[0], "mpp_tolerance": read[1]}
+    return PatchSource(images, parts, scanners, every, chosen, label, label > 0, **how)
+
+
+def patch_row(detector: Any, form: tuple[str, int], source: PatchSource) -> dict[str, Any]:
+    """How far the points of one form are from the nearest figure, in px of the patch, where one is found."""
+    detector.classifier.activation, detector.classifier.turns = form
+    detector.eval()
+    device, away, done = next(detector.parameters()).device, [], 0
+    for i in range(len(source)):
+        images = source[i].images.to(device)
+        for points in detector.decode(detector.network(images), (source.patch_px, source.patch_px)):
+            candidate = int(source.chosen[done])
+            done += 1
+            if len(points) and points.score[0] >= detector.threshold:
+                figures = source.inside(candidate, source.regions[source.pool.region[candidate]].figures)
+                away.append(float(np.linalg.norm(figures - points.xy[0], axis=1).min()))
+    told = {"median_px": float(np.median(away)), "most_of_ninety_px": float(np.quantile(away, 0.9))}
+    return {"activation": form[0], "turns": form[1], "found": len(away), "of": done, **told}
+
+
+def shown(rows: list[dict[str, Any]]) -> None:
+    """Prints the rows as a table."""
+    keys = [key for key in rows[0] if key not in ("activation", "turns")]
+    print("| map | turns | " + " | ".join(key.replace("_", " ") for key in keys) + " |")
+    print("|---|---|" + "---|" * len(keys))
+    for told in rows:
+        values = " | ".join(f"{told[key]:.3g}" for key in keys)
+        print(f"| {told['activation']} | {told['turns']} | {values} |")
+
+
 def main() -> None:
     """Searches, prints the table, writes it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", default="val")
+    parser.add_argument("--patches", action="store_true", help="only those around candidates on figures")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -77,13 +118,12 @@ def main() -> None:
     folder = regions.load(given.data)
     parts = [r for r in folder.part(given.part) if r.domain.scanner in labelled]
     with torch.inference_mode():
-        rows = [row(detector, form, folder.images, parts) for form in FORMS]
-    print(
-        "| map | turns | F1 within 7.5 µm | F1 within 3 µm | median distance, µm |", "|---|---|---|---|---|", sep="\n"
-    )
-    for told in rows:
-        scores = " | ".join(f"{told[key]:.3f}" for key in ("f1_7.5_um", "f1_3_um"))
-        print(f"| {told['activation']} | {told['turns']} | {scores} | {told['median_um']:.2f} |")
+        if given.patches:
+            source = on_figures(detector, folder.images, parts)
+            rows = [patch_row(detector, form, source) for form in FORMS]
+        else:
+            rows = [row(detector, form, folder.images, parts) for form in FORMS]
+    shown(rows)
     if given.json:
         write_json(
             given.json, {"part": given.part, "threshold": detector.threshold, "labelled": labelled, "rows": rows}
