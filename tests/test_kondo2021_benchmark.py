@@ -19,11 +19,16 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_scanners_of_the_training_are_never_searched(benchmark: ModuleType, drawn: Path) -> None:
     data = regions.load(drawn)
-    split = benchmark.split(data, ["grey"], [])
-    assert split == {"train": ["grey_train_0.tiff"], "val": ["grey_val_0.tiff"], "test": ["pink_test_0.tiff"]}
-    assert benchmark.split(data, ["grey"], ["grey", "pink"]) == split
+
+    def split(tested: list[str], part: str = "test") -> dict[str, list[str]]:
+        found: dict[str, list[str]] = benchmark.split(data, benchmark.Plan("", "", ["grey"], [], [], [], tested, part))
+        return found
+
+    assert split([]) == {"train": ["grey_train_0.tiff"], "val": ["grey_val_0.tiff"], "test": ["pink_test_0.tiff"]}
+    assert split(["grey", "pink"]) == split([])
+    assert split([], "val")["test"] == ["pink_val_0.tiff"]
     with pytest.raises(InputError, match="no test image of another scanner"):
-        benchmark.split(data, ["grey"], ["grey"])
+        split(["grey"])
 
 
 def test_the_table_puts_runs_of_one_name_together(benchmark: ModuleType, tmp_path: Path) -> None:

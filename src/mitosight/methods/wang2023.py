@@ -169,6 +169,7 @@ class Wang2023(CandidateDetector):
             log.append(self.classifier.restain.told())
         if self.incdp:
             self.label = self.child_classes(workshop, log)
+        self.classifier.to(memory_format=torch.contiguous_format)  # as from a file: the same to the last digit
         return log
 
     def begin(self, workshop: Workshop) -> tuple[Labels, list[str]]:
