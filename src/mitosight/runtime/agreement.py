@@ -21,7 +21,6 @@ from mitosight.phantom import SCANNERS, draw_tissue, scan
 
 Tiles = Sequence[NDArray[np.uint8]]
 NEAR_PX = 1.0
-NEAR_INT8_UM = 3.75  # half of the 7.5 µm by which a point is that of a figure in all scores
 SUPPRESSION_UM = 6.25  # as `inference` suppresses points
 
 
@@ -31,7 +30,7 @@ class Agreement:
 
     Attributes:
         points: of torch that were judged.
-        missing: points of one that have no point of the other within `near_px`.
+        missing: points of one that have no point of the other within 1 px.
         score: largest difference of the scores of two that belong together.
         maps: largest difference of the raw maps, as a share of their range.
     """
@@ -40,7 +39,6 @@ class Agreement:
     missing: int
     score: float
     maps: float
-    near_px: float = NEAR_PX
 
     def within(self, tolerance: float) -> bool:
         """Whether no point is missing and scores, or without points the maps, differ by `tolerance` at most."""
@@ -50,8 +48,7 @@ class Agreement:
         """In words."""
         if not self.points:
             return f"no points to compare; raw maps differ by {self.maps:.2g} of their range"
-        off = f"{self.missing} of {self.points} points more than {self.near_px:g} px off"
-        return f"{off}, scores by up to {self.score:.2g}"
+        return f"{self.missing} of {self.points} points more than {NEAR_PX:g} px off, scores by up to {self.score:.2g}"
 
 
 def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -127,33 +124,27 @@ def judged_from(detector: Detector, precision: str, tolerance: float) -> float:
     return float(getattr(detector, "score_floor", 0.0)) + tolerance if precision == "fp32" else detector.threshold
 
 
-def near_px(detector: Detector, precision: str) -> float:
-    """How near two points count as the same where one precision is asked for: 1 px, in int8 3.75 µm."""
-    return NEAR_INT8_UM / detector.mpp if precision == "int8" else NEAR_PX
-
-
-def compare(plain: Detector, other: Detector, tiles: Tiles, least: float, near_px: float | None = None) -> Agreement:
+def compare(plain: Detector, other: Detector, tiles: Tiles, least: float) -> Agreement:
     """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them."""
-    return agreement(look(plain, tiles), look(other, tiles), least, near_px)
+    return agreement(look(plain, tiles), look(other, tiles), least)
 
 
-def agreement(plain: Look, other: Look, least: float, near_px: float | None = None) -> Agreement:
-    """As `compare`, of what both made of the same tiles; `near_px` is 1 by default."""
-    near = NEAR_PX if near_px is None else near_px
+def agreement(plain: Look, other: Look, least: float) -> Agreement:
+    """As `compare`, of what both made of the same tiles."""
     pairs = list(zip(plain.points, other.points, strict=True))
-    judged = [_judged(*pair, least, near) for a, b in pairs for pair in ((a, b), (b, a))]
+    judged = [_judged(a, b, least) for a, b in pairs] + [_judged(b, a, least) for a, b in pairs]
     count = sum(int(np.count_nonzero(np.asarray(a.score) >= least)) for a, _ in pairs)
     missing, score = sum(m for m, _ in judged), max((s for _, s in judged), default=0.0)
-    return Agreement(count, missing, score, _maps(plain, other), near)
+    return Agreement(count, missing, score, _maps(plain, other))
 
 
-def _judged(of: Detections, among: Detections, least: float, near_px: float) -> tuple[int, float]:
+def _judged(of: Detections, among: Detections, least: float) -> tuple[int, float]:
     """How many points of the one have no partner, and the largest difference in score of those that have."""
     of = of[of.score >= least]
     if not len(of) or not len(among):
         return len(of), 0.0
     distance, index = cKDTree(among.xy).query(of.xy)
-    near = distance <= near_px
+    near = distance <= NEAR_PX
     apart = np.abs(of.score - among.score[index])[near]
     return int(np.count_nonzero(~near)), float(apart.max(initial=0.0))
 

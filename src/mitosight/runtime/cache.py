@@ -15,7 +15,7 @@ from mitosight.outputs import write_json
 
 VARIABLE = "MITOSIGHT_CACHE"
 LIBRARIES = ("onnxruntime", "openvino")
-FORMAT = 3  # of what is kept; to be raised when the conversion or the check changes
+FORMAT = 4  # of what is kept; to be raised when the conversion or the check changes
 
 
 def folder(model_sha256: str, cache: Path | None = None) -> Path:

@@ -17,7 +17,7 @@ from mitosight.methods import create
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.runtime import cache
-from mitosight.runtime.agreement import NEAR_PX, Agreement, Tiles, agreement, drawn, judged_from, look, near_px
+from mitosight.runtime.agreement import Agreement, Tiles, agreement, drawn, judged_from, look
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, check_weights, export, form_of, is_exported, precision_of, read_header
 from mitosight.runtime.runners import HalfTorch, OnnxRuntime, OpenVino, Runner
@@ -159,8 +159,7 @@ def unchecked(asked: Asked, name: str) -> Detector:
 def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> tuple[dict[str, dict[str, Any]], bool]:
     """Agreement and seconds of each runtime, one after the other: each goes before the next takes memory.
 
-    With `lenient`, for "auto", one that cannot be opened is a row that says why, and points are the same within 1 px in
-    int8 too. Also returns whether that will be so next time: a
+    With `lenient` one that cannot be opened is a row that says why. Also returns whether that will be so next time: a
     disk that is full now may have room then.
     """
     plain, complete = look(asked.detector, asked.tiles), True
@@ -174,10 +173,9 @@ def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> tuple[dict[st
             rows[name] = {"agrees": False, "told": str(error), "seconds": None}
             complete = complete and isinstance(error, UsageError)
             continue
-        seen, tolerated, precision = look(other, asked.tiles), asked.tolerated(name), precision_of(name)
+        seen, tolerated = look(other, asked.tiles), asked.tolerated(name)
         del other
-        least = judged_from(asked.detector, precision, tolerated)
-        found = agreement(plain, seen, least, NEAR_PX if lenient else near_px(asked.detector, precision))
+        found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated))
         rows[name] = _row(found, seen.seconds, tolerated)
     return rows, complete
 

@@ -17,7 +17,7 @@ from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.runtime import cache
-from mitosight.runtime.agreement import compare, drawn, judged_from, near_px
+from mitosight.runtime.agreement import compare, drawn, judged_from
 from mitosight.runtime.choice import TOLERANCE, kept_file, session
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, export, form_of, precision_of
@@ -65,12 +65,12 @@ def export_model(
     shown = tiles[::HELD_OUT] if int8 and tiles else tiles or drawn(detector, detector.tile_px)
     rest = [tile for i, tile in enumerate(tiles) if i % HELD_OUT] if int8 else []
     tolerated = TOLERANCE[precision_of(name)] if tolerance is None else tolerance
-    least, near = judged_from(detector, precision_of(name), tolerated), near_px(detector, precision_of(name))
+    least = judged_from(detector, precision_of(name), tolerated)
     words: list[str] = []
 
     def verify(written: Path) -> dict[str, Any]:
         runner = session(written, name, torch.device("cpu"), torch.get_num_threads())
-        found = compare(detector, with_runner(detector, runner, {"name": name}), shown, least, near)
+        found = compare(detector, with_runner(detector, runner, {"name": name}), shown, least)
         if not found.within(tolerated):
             raise UsageError(
                 file, f"in {name} finds other figures than in torch: {found.told()}",
