@@ -125,6 +125,9 @@ def test_every_third_training_slide_of_each_domain_is_held_out() -> None:
     names = {"a": [f"a{k}" for k in range(7)], "b": ["b0", "b1"]}
     train = [Region(f"{n}.png", slide=n, domain=regions.Domain(s)) for s, every in names.items() for n in every]
     train.append(Region("more.png", slide="a2", domain=regions.Domain("a")))
+    train.append(
+        Region("composed.png", slide="b1|a5", domain=regions.Domain("b"))
+    )  # in part of a slide that is held out
     data = DataFolder(
         Path("images"), (*train, Region("t.png")), {"train": tuple(r.file_name for r in train), "val": ("t.png",)}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -71,8 +71,27 @@ class Recipe:
 
 def builtin() -> dict[str, Path]:
     """Name and file of the recipes that come with the package."""
-    folder = Path(str(files("mitosight"))) / "recipes"
-    return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+    return packaged("recipes")
+
+
+def packaged(folder: str) -> dict[str, Path]:
+    """Name and file of the TOML files in a folder of the package."""
+    return {p.stem: p for p in sorted((Path(str(files("mitosight"))) / folder).glob("*.toml"))}
+
+
+def read_table(name: str, known: Mapping[str, Path], kind: str) -> tuple[Path, dict[str, Any]]:
+    """A TOML file by a `known` name or by path, and what it holds; `kind` says what it is to be.
+
+    Raises:
+        UsageError: there is none, or it is no valid TOML.
+    """
+    path = known.get(name, Path(name))
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(name, f"no such {kind}", f"give a file or one of {', '.join(known)}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(path, f"is no readable {kind} ({error})", "expected TOML") from None
 
 
 def load(name: str, settings: Iterable[str] = ()) -> Recipe:
@@ -83,13 +102,7 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
     Raises:
         UsageError: no such recipe, no valid TOML, or a key or value that is not accepted (lists the valid keys).
     """
-    path = builtin().get(name, Path(name))
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(name, "no such recipe", f"give a file or one of {', '.join(builtin())}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(path, f"is no readable recipe ({error})", "expected TOML") from None
+    path, table = read_table(name, builtin(), "recipe")
     _check_shape(table, path)
     for setting in settings:
         _set(table, setting)

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mitosight.evaluation import Report, evaluate
 from mitosight.evaluation.sheet import write_sheet
 from mitosight.measured import measured
 from mitosight.methods.detector import Detector
-from mitosight.outputs import versions, whole, write_json
+from mitosight.outputs import sha256, versions, whole, write_json
 from mitosight.regions import DataFolder, Region
 from mitosight.training import DONE, train
 
@@ -75,7 +75,11 @@ class Bench:
             "split": dict(cell.fold.split),
             "settings": cell.fold.settings,
             "seed": cell.seed,
-            "regions": [(r.file_name, r.mpp, r.xy.tolist(), r.label.tolist()) for r in self.data.regions],
+            "model": sha256(modelfile.locate(Path(entry.model))) if entry.model else None,
+            "regions": [
+                (r.file_name, r.slide, astuple(r.domain), r.mpp, r.xy.tolist(), r.label.tolist())
+                for r in self.data.regions
+            ],
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

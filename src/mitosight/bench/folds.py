@@ -77,7 +77,8 @@ def parts_of(protocol: Protocol, data: DataFolder) -> dict[str, list[Region]]:
         slides = sorted({r.slide for r in train if domain_of(r, protocol.by) == domain})
         chosen |= set(slides[protocol.held_out - 1 :: protocol.held_out])
     val = [region for region in train if region.slide in chosen]
-    return {"train": [r for r in train if r.slide not in chosen], "val": val, "test": test}
+    judged = {slide for region in val for slide in region.slides}
+    return {"train": [r for r in train if not judged & set(r.slides)], "val": val, "test": test}
 
 
 def _turn(

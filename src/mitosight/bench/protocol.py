@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mitosight import recipe
+from mitosight.adaptation import Settings
 from mitosight.errors import UsageError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$")]  # of folders and of columns
@@ -33,11 +32,11 @@ class Adaptation(_Strict):
     together: bool = False
     samples: Annotated[int, Field(ge=0)] = 0
     mitotic: Annotated[int, Field(ge=0)] | None = None
-    lr: float = 1.7e-6
-    epochs: int = 5
-    guard: float = 0.02
-    keep_norm: bool | None = None
-    bf16: bool = False
+    lr: float = Settings.lr
+    epochs: int = Settings.epochs
+    guard: float = Settings.guard
+    keep_norm: bool | None = Settings.keep_norm
+    bf16: bool = Settings.bf16
 
 
 class Phantoms(_Strict):
@@ -152,8 +151,7 @@ class Protocol(_Strict):
 
 def builtin() -> dict[str, Path]:
     """Name and file of the protocols that come with the package."""
-    folder = Path(str(files("mitosight"))) / "protocols"
-    return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+    return recipe.packaged("protocols")
 
 
 def load(name: str) -> Protocol:
@@ -162,13 +160,7 @@ def load(name: str) -> Protocol:
     Raises:
         UsageError: no such protocol or recipe, no valid TOML, or a key or value that is not accepted.
     """
-    path = builtin().get(name, Path(name))
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(name, "no such protocol", f"give a file or one of {', '.join(builtin())}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(path, f"is no readable protocol ({error})", "expected TOML") from None
+    path, table = recipe.read_table(name, builtin(), "protocol")
     found = parse(table, path)
     for entry in found.models:
         if entry.recipe:
