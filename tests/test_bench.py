@@ -121,13 +121,11 @@ def test_the_given_split_tells_what_was_seen() -> None:
 
 
 def test_every_third_training_slide_of_each_domain_is_held_out() -> None:
-    """Seven slides of one scanner and two of another, of which one slide has two regions."""
+    """Seven slides of one scanner, one with two regions, and two of another; a region composed of a5 and b1 goes."""
     names = {"a": [f"a{k}" for k in range(7)], "b": ["b0", "b1"]}
     train = [Region(f"{n}.png", slide=n, domain=regions.Domain(s)) for s, every in names.items() for n in every]
     train.append(Region("more.png", slide="a2", domain=regions.Domain("a")))
-    train.append(
-        Region("composed.png", slide="b1|a5", domain=regions.Domain("b"))
-    )  # in part of a slide that is held out
+    train.append(Region("composed.png", slide="b1|a5", domain=regions.Domain("c")))  # a5 is held out
     data = DataFolder(
         Path("images"), (*train, Region("t.png")), {"train": tuple(r.file_name for r in train), "val": ("t.png",)}
     )
