@@ -290,6 +290,21 @@ def test_what_is_not_installed_is_named(trained: Any, monkeypatch: pytest.Monkey
         runtime.open_runtime(detector, file, "openvino")
 
 
+@pytest.mark.parametrize("missing", ["onnx", "openvino"])
+def test_without_a_library_auto_is_torch(
+    missing: str, trained: Any, tiles: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where only the package itself is installed, on a machine that has no OpenVINO, or no onnx to get there."""
+    detector, file = trained("retinanet")
+    monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path))
+    for module in {missing, "onnxruntime", "onnx"}:
+        monkeypatch.setitem(__import__("sys").modules, module, None)
+    found = runtime.open_runtime(detector, file, "auto", tiles)
+    assert found.runtime["name"] in ("torch", "torch-bf16")
+    with pytest.raises(UsageError, match=rf"{missing} is not installed; .* 'mitosight\[openvino\]'"):
+        runtime.open_runtime(detector, file, "openvino", tiles)
+
+
 def test_what_is_compiled_for_earlier_sizes_goes(trained: Any, tiles: list[np.ndarray]) -> None:
     """And comes back: the maps are the same."""
     detector, file = trained("retinanet")

@@ -41,7 +41,7 @@ def as_onnx(detector: Detector) -> tuple[bytes, list[str]]:
     Its input "images" is (N, 3, H, W); number and sides are open, but the sides of patches are fixed.
 
     torch's tracing exporter is used, not the one by torch.export. It converts all methods, and took 0.7 s of a core
-    for a RetinaNet-18 where the other took about 5, and needs no further library. Its known fault, that a branch in
+    for a RetinaNet-18 where the other took about 5, and needs no library but onnx. Its known fault, that a branch in
     Python is frozen as the example took it, does no harm to networks without branches, and the check would show it.
     """
     patches = isinstance(detector, CandidateDetector)

@@ -111,7 +111,8 @@ def export(
         raise UsageError(None, f"{form} has no {precision_of(name)}", f"there are {', '.join(EXPORTED)}")
     if name == "openvino-int8" and not len(calibrate):
         raise UsageError(None, "int8 without images", "name some that look like the slides, with --calibrate")
-    library = imported("onnx" if form == "onnx" else "openvino", form)
+    library = imported(form, form)
+    imported("onnx", form)  # torch writes the graph of either with it
     graph, outputs = as_onnx(detector)
     facts = {
         "runtime": name,
