@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from conftest import draw, write_folder
 from mitosight import checkpoint, regions
 from mitosight.adaptation import Memory
 from mitosight.adaptation.memory import read
 from mitosight.adaptation.remember import certainty
+from mitosight.batch import Batch
 from mitosight.methods import create
+from mitosight.methods.kondo2021 import Kondo2021
 from mitosight.slide import write_tiff
 
 Run = Callable[..., tuple[int, str, str]]
@@ -164,7 +167,8 @@ def test_other_data_than_the_training_had_is_refused(tmp_path: Path, model: Path
         ((), "nothing to do; name slides, or --data"),
         (("a.tiff",), "slides without a place for the results; pass --out"),
         (("a.tiff", "--out", "x", "--coding", "gif"), "--coding is gif; accepted are jpeg and png"),
-        (("a.tiff", "--out", "x", "--lr", "-1"), "lr is -1.0; expected 0 or more"),
+        (("a.tiff", "--out", "x", "--lr", "-1"), "lr is -1.0; expected 0 to 1"),
+        (("a.tiff", "--out", "x", "--lr", "1e38"), "lr is 1e+38; expected 0 to 1"),
     ],
 )
 def test_wrong_commands_are_one_line(model: Path, mitosight: Run, arguments: tuple[str, ...], told: str) -> None:
@@ -172,11 +176,110 @@ def test_wrong_commands_are_one_line(model: Path, mitosight: Run, arguments: tup
     assert status == 2 and error == f"mitosight: error: {told}\n" if "nothing" not in told else told in error
 
 
-def test_a_slide_without_a_candidate_fails_alone(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
+def test_a_slide_without_tissue_has_no_figure(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
     write_tiff(model / "blank.tiff", np.full((256, 256, 3), 230, np.uint8), 0.25, compression="lzw")
     slides = (model / "blank.tiff", trained[0].parent / "new" / "a.tiff")
     more = ("--data", trained[0], "--samples", 6, "--epochs", 1, "--step", 8, "--guard", 1)
     status, printed, told = mitosight("adapt", model, *slides, "--out", model / "out", *more)
-    assert status == 1 and "blank.tiff: holds no candidate to adapt to" in told
-    assert "a.tiff: " in printed
-    assert [row["status"] for row in rows(model / "out")] == ["failed", "ok"]
+    assert status == 0 and "blank.tiff: 0 mitotic figures" in printed and "a.tiff: " in printed, told
+    table = rows(model / "out")
+    assert (table[0]["status"], table[0]["figures"]) == ("ok", "0")
+    assert table[0]["message"].startswith(NONE) and "no tissue was found" in table[0]["message"]
+
+
+def flat(path: Path) -> Path:
+    """A pink slide: all of it is tissue, and no place is bluer than the others."""
+    write_tiff(path, np.full((256, 256, 3), PINK, np.uint8), 0.25, compression="lzw")
+    return path
+
+
+NONE = "not adapted: no candidate to adapt to"
+
+
+@pytest.mark.parametrize("together", [(), ("--together",)])
+def test_slides_without_a_candidate_are_searched_as_detect_does(
+    trained: tuple[Path, Path], model: Path, mitosight: Run, together: tuple[str, ...]
+) -> None:
+    """The flat ones give nothing to adapt to; together with another slide they are searched by what that gave."""
+    flats, out = [flat(model / "c.tiff"), flat(model / "d.tiff")], model / "out"
+    asked = ("--data", trained[0], "--samples", 6, "--epochs", 1, "--step", 8, "--guard", 1, *together)
+    status, printed, told = mitosight("adapt", model, *flats, "--out", out, *asked)
+    assert (status, told) == (0, "") and not (out / "adapted").exists()
+    assert [line.partition(" in ")[0] for line in printed.splitlines()[1:]] == [
+        "c.tiff: 0 mitotic figures",
+        "d.tiff: 0 mitotic figures",
+    ]
+    assert [(row["status"], row["message"]) for row in rows(out)] == [("ok", NONE)] * 2
+    facts = json.loads((out / "run.json").read_text())["adapted"].values()
+    assert all(not f["used"] and f["samples"] == 0 and f["seconds"] >= 0 and f["peak_mb"] > 0 for f in facts)
+    mixed = (flats[0], trained[0].parent / "new" / "a.tiff")
+    status, _, told = mitosight("adapt", model, *mixed, "--out", model / "mixed", *asked)
+    assert (status, told) == (0, "")
+    adapted = "adapted to 6 samples"
+    assert [row["message"] for row in rows(model / "mixed")] == [adapted if together else NONE, adapted]
+
+
+def test_together_slides_that_cannot_be_searched_fail_as_they_do_alone(
+    trained: tuple[Path, Path], model: Path, mitosight: Run
+) -> None:
+    """One file is damaged, one slide is smaller than a tile: there is nothing to adapt to at all."""
+    (model / "bad.tiff").write_bytes(b"nothing")
+    write_tiff(model / "small.tiff", np.full((64, 64, 3), PINK, np.uint8), 0.25, compression="lzw")
+    bad = (model / "bad.tiff", model / "small.tiff")
+    more = ("--data", trained[0], "--samples", 6, "--epochs", 1, "--together")
+    status, _, told = mitosight("adapt", model, *bad, "--out", model / "out", *more)
+    assert status == 1 and "64 x 64 px is smaller than a tile of 256 px" in told
+    assert [row["status"] for row in rows(model / "out")] == ["failed", "failed"]
+
+
+def test_an_adaptation_that_breaks_down_leaves_the_model_to_search(
+    trained: tuple[Path, Path], model: Path, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The points are those of the model as it is, and the row names what happened and the option to change."""
+    out, slide = model / "out", trained[0].parent / "new" / "a.tiff"
+    learned = Kondo2021.losses
+
+    def ruined(self: Kondo2021, batch: Batch) -> dict[str, Tensor]:
+        terms = learned(self, batch)
+        return {**terms, "domain": terms["domain"] * float("nan")}
+
+    mitosight("adapt", model, "--data", trained[0], "--samples", 6)
+    monkeypatch.setattr(Kondo2021, "losses", ruined)
+    status, printed, told = mitosight("adapt", model, slide, "--out", out, "--step", 8)
+    assert (status, told) == (0, "")
+    assert "; not adapted: the loss of step 1 (batch 0) is not finite: " in printed
+    assert printed.rstrip().endswith("domain nan; lower --lr")
+    assert [row["status"] for row in rows(out)] == ["ok"]
+    facts = json.loads((out / "run.json").read_text())["adapted"][str(slide.resolve())]
+    assert facts["used"] is False and facts["source_f1_after"] is None
+    mitosight("detect", slide, "--model", model, "--out", model / "plain")
+    assert (out / "a.csv").read_text() == (model / "plain" / "a.csv").read_text()
+
+
+def test_a_memory_that_is_there_is_used_and_said_so_or_refused(
+    trained: tuple[Path, Path], model: Path, mitosight: Run
+) -> None:
+    """Options of the memory count only where it is made: asked for again they have to be those it was made by."""
+    file, data = model / "memory.safetensors", ("--data", trained[0])
+    assert mitosight("adapt", model, *data, "--samples", 6)[:2] == (0, f"{file}\n")
+    before = file.read_bytes()
+    for same in ((), ("--samples", 6), ("--coding", "jpeg", "--look-at", 0)):
+        status, printed, told = mitosight("adapt", model, *data, *same)
+        assert (status, told) == (0, "")
+        assert printed == f"{file}: is there and is used as it is; remove it to have it made anew\n"
+    slide = (trained[0].parent / "new" / "a.tiff", "--out", model / "out")
+    for other in ((*data, "--samples", 3, "--mitotic", 1), (*slide, "--samples", 3), (*data, *slide, "--samples", 3)):
+        status, printed, told = mitosight("adapt", model, *other)
+        assert (status, printed) == (1, "") and told.count("\n") == 1
+        assert f"{file}: was made with --samples 6, not with 3; remove it and pass --data" in told
+    assert file.read_bytes() == before and not (model / "out").exists()
+
+
+def test_results_found_with_another_memory_are_refused(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
+    out, slide = model / "out", trained[0].parent / "new" / "a.tiff"
+    asked = ("adapt", model, slide, "--out", out, "--epochs", 1, "--step", 8, "--guard", 1, "--data", trained[0])
+    assert mitosight(*asked, "--samples", 6)[0] == 0
+    assert mitosight(*asked)[0] == 0
+    (model / "memory.safetensors").unlink()
+    status, _, told = mitosight(*asked, "--samples", 4)
+    assert status == 1 and "holds what the model found with another adaptation" in told

@@ -1,18 +1,21 @@
 """Test-time adaptation: what is remembered, that only copies learn, and the guard."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mitosight import adaptation, regions
 from mitosight.adaptation import Each, Memory, Settings, Target, adapt, remembered_f1
 from mitosight.adaptation.adapting import Mixed
-from mitosight.adaptation.memory import decoded, encoded, read
-from mitosight.adaptation.remember import Choice, chosen, even, holding, once
+from mitosight.adaptation.memory import check_choice, decoded, encoded, read
+from mitosight.adaptation.remember import Choice, chosen, even, gathered, holding, once
 from mitosight.batch import Batch
 from mitosight.dataset import TileSource
 from mitosight.detections import Detections
@@ -219,7 +222,8 @@ def test_a_memory_comes_back_from_its_file(tmp_path: Path) -> None:
     )
     tiles.write(tmp_path / "memory.safetensors")
     again = read(tmp_path / "memory.safetensors", "0" * 64)
-    assert again.images == tiles.images and again.scanners == ("one", "two")
+    assert again.images == tiles.images and again.scanners == ("one", "two") and again.choice is None
+    assert again.sha256 == hashlib.sha256((tmp_path / "memory.safetensors").read_bytes()).hexdigest()
     for name in ("domain", "holds", "labelled", "validation", "certainty", "figures", "figure_of"):
         assert np.array_equal(getattr(again, name), getattr(tiles, name)), name
     one = again.batch(np.array([2, 1]))
@@ -239,6 +243,40 @@ def test_a_file_that_is_no_memory_is_named(tmp_path: Path, damage: str) -> None:
     told = "is the memory of another model" if damage == "model" else "is no memory of mitosight adapt"
     with pytest.raises(InputError, match=told):
         read(file, "1" * 64)
+
+
+def test_a_memory_says_by_which_options_it_was_made(tmp_path: Path) -> None:
+    """Only options that somebody asked for are compared."""
+    file = tmp_path / "memory.safetensors"
+    few = list(chosen(Brightness(), Stored(batch([0.1, 0.9], [1, 0], [0, 0])), False, (1, 1), "png"))
+    gathered(few, Brightness(), True, Choice(samples=6, coding="png"), "0" * 64).write(file)
+    found = read(file)
+    assert found.choice == {"samples": 6, "mitotic": None, "coding": "png", "look_at": 0}
+    for same in ({}, {"samples": 6}, {"coding": "png", "look_at": 0}):
+        check_choice(file, found, same)
+    for other, told in (
+        ({"samples": 3}, "was made with --samples 6, not with 3; remove it and pass --data to have it made anew"),
+        ({"samples": 6, "mitotic": 1}, "was made without --mitotic, not with 1; .* or leave --mitotic out"),
+        ({"look_at": 5}, "was made with --look-at 0, not with 5"),
+        ({"coding": "jpeg"}, "was made with --coding png, not with jpeg"),
+    ):
+        with pytest.raises(InputError, match=told):
+            check_choice(file, found, other)
+
+
+def test_a_memory_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its header says the coding, and not how many samples were asked for."""
+    file = tmp_path / "memory.safetensors"
+    FOUR.write(file)
+    content = file.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    told = {name: value for name, value in json.loads(header["memory"]).items() if name != "choice"}
+    save_file(load(content), file, metadata={"memory": json.dumps(told)})
+    found = read(file, "0" * 64)
+    assert found.images == FOUR.images and found.choice is None
+    check_choice(file, found, {"coding": "png"})
+    with pytest.raises(InputError, match="does not say by which --samples it was made; remove it"):
+        check_choice(file, found, {"samples": 4})
 
 
 # the adaptation
@@ -298,7 +336,7 @@ def test_f1_of_what_is_remembered_by_hand() -> None:
 def test_the_guard_refuses_and_says_so() -> None:
     """A learning rate that ruins the classifier: validation F1 falls from 1 to 0."""
     wrong = memory([0.9, 0.1, 0.1, 0.9], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 1])
-    model, harsh = Brightness(), {"lr": 5.0, "epochs": 5, "batch": 4}
+    model, harsh = Brightness(), {"lr": 1.0, "epochs": 25, "batch": 4}
     found = adapt(model, wrong, target(0.5, 0.6), Settings(**harsh))
     assert found.detector is model and not found.facts["used"]
     assert found.message == "not adapted: the F1 on remembered slides would fall from 1.000 to 0.000"
@@ -316,9 +354,13 @@ def test_a_method_without_a_domain_branch_is_named_with_those_that_have_one() ->
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for wrong in ({"lr": -1.0}, {"lr": float("nan")}, {"epochs": 0}, {"most": 0}, {"guard": -0.1}):
+    for wrong in ({"lr": -1.0}, {"lr": float("nan")}, {"lr": 1e38}, {"epochs": 0}, {"most": 0}, {"guard": -0.1}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Settings(**wrong)  # type: ignore[arg-type]
+    for name in ("epochs", "batch", "most", "seed"):
+        with pytest.raises(UsageError, match=f"{name} is 1.5; expected a whole number"):
+            Settings(**{name: 1.5})  # type: ignore[arg-type]
+    assert Settings(lr=1.0).lr == 1.0
 
 
 def test_wilm_gets_one_output_more_and_keeps_the_others() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_folder
+from conftest import write_folder, write_recipe
 from mitosight import recipe
 from mitosight.errors import InputError, UsageError
+from mitosight.methods.kondo2021 import Kondo2021
 from mitosight.tuning import Adapting, Range, search
 from mitosight.tuning.study import Report, Values
 
@@ -155,6 +156,20 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
         search(Stub(), [LR], 1, tmp_path / "full", {})
 
 
+def test_one_search_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    """A second one is refused while the first tries a value, and leaves its trial as it is; then it may go on."""
+
+    def objective(values: Values, folder: Path, report: Report) -> float:
+        with pytest.raises(UsageError, match="is being written to by another run"):
+            search(Stub(), [LR], 1, tmp_path, {"a": 1})
+        return 1.0
+
+    search(objective, [LR], 2, tmp_path, {"a": 1})
+    assert [row["state"] for row in table(tmp_path)] == ["complete", "complete"]
+    search(Stub(), [LR], 3, tmp_path, {"a": 1})
+    assert len(table(tmp_path)) == 3
+
+
 def test_a_written_recipe_reads_as_what_it_was(tmp_path: Path) -> None:
     table = {
         "method": "kondo2021",
@@ -187,7 +202,21 @@ def test_trainings_are_tried_and_the_best_becomes_a_recipe(tmp_path: Path, drawn
     assert (out / "candidates" / "train.safetensors").is_file()
 
 
-def test_the_rate_of_the_adaptation_is_tried_on_a_scanner_left_out(tmp_path: Path, drawn: Path, mitosight: Run) -> None:
+def test_a_search_goes_on_with_the_same_data_alone(tmp_path: Path, drawn: Path, mitosight: Run) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    other = write_folder(tmp_path / "other", {"grey": (200, 200, 210), "pink": (235, 190, 215)}, per_part=2)
+    asked = ("tune", tmp_path / "tiny.toml", "--out", tmp_path / "out", "--trials", 1, "--data")
+    assert mitosight(*asked, drawn)[0] == 0
+    assert mitosight(*asked, drawn)[0] == 0
+    status, _, error = mitosight(*asked, other)
+    assert status == 1 and error.count("\n") == 1
+    assert "holds this search on other data (data_sha256 differ); choose another --out" in error
+    assert len(table(tmp_path / "out")) == 1
+
+
+def test_the_rate_of_the_adaptation_is_tried_on_a_scanner_left_out(
+    tmp_path: Path, drawn: Path, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     out = tmp_path / "out"
     asked = ("tune", tmp_path / "tiny.toml", "--data", drawn, "--out", out, "--target", "pink", "--trials", 1)
@@ -197,6 +226,13 @@ def test_the_rate_of_the_adaptation_is_tried_on_a_scanner_left_out(tmp_path: Pat
 
     assert checkpoint.read_header(out / "source")["scanners"] == ["grey"]
     assert (out / "source" / "memory.safetensors").is_file()
+    learned = Kondo2021.losses
+    monkeypatch.setattr(
+        Kondo2021, "losses", lambda self, batch: {k: v * float("nan") for k, v in learned(self, batch).items()}
+    )
+    asked = (*asked[:-1], 2, "--search", "epochs=1:2")
+    assert mitosight(*asked)[0] == 0  # what breaks the learning down is poor, and not as good as no adaptation
+    assert [row["state"] for row in table(out)] == ["complete", "pruned"]
 
 
 def test_wrong_commands_are_one_line(tmp_path: Path, drawn: Path, mitosight: Run) -> None:
@@ -208,9 +244,25 @@ def test_wrong_commands_are_one_line(tmp_path: Path, drawn: Path, mitosight: Run
         (("--by", "recall"), "accepted are aucpr, f1, selection"),
         (("--target", "blue"), "leave out one of several: grey, pink"),
         (("--target", "pink", "--search", "guard=0.1:0.2"), "accepted are lr, epochs, batch"),
+        (("--target", "pink", "--search", "epochs=1.5:2.5"), "epochs is 1.5; expected a whole number, 1 or more"),
+        (("--target", "pink", "--search", "batch=8:16.5"), "batch is 16.5; expected a whole number, 0 or more"),
+        (("--target", "pink", "--search", "lr=0.1:10"), "lr is 10; expected 0 to 1"),
+        (("--search", "optimisation.epochs=1:2.5"), "[optimisation] epochs = 2.5"),
     ):
         status, _, error = mitosight(*asked, *more)
         assert status == 2 and told in error and error.count("\n") == 1, error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_without_a_domain_branch_is_refused_before_it_is_trained(
+    tmp_path: Path, drawn: Path, mitosight: Run
+) -> None:
+    plain, wilm = write_recipe(tmp_path / "a.toml"), write_recipe(tmp_path / "b.toml", "wilm2021")
+    asked = ("--data", drawn, "--out", tmp_path / "out", "--trials", 1, "--target", "pink")
+    for words in (("tune", plain), ("tune", wilm, "--set", "discriminators=[]")):
+        status, _, error = mitosight(*words, *asked)
+        assert status == 2 and error.count("\n") == 1, error
+        assert "has no domain branch; methods that have one are wilm2021, kondo2021" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -212,7 +212,7 @@ def test_learns_to_tell_figures_from_nuclei(folder: Path, tmp_path: Path, terms:
     """With the terms of the code the maps of one turn each are brightest 37 px beside every figure."""
     steps = Optimisation(3, 20, "adam", 2e-3, schedule="one-cycle")
     made(
-        folder, tmp_path, steps, width=8, unsa=False, mix_probability=0.0, dropout=0.0,
+        folder, tmp_path, steps, width=8, patches_per_batch=16, unsa=False, mix_probability=0.0, dropout=0.0,
         difficulty_steps=10, parent_steps=30, stage_optimiser="adam", stage_lr=2e-3, stage_schedule="one-cycle",
         **terms,
     )  # fmt: skip
@@ -291,9 +291,16 @@ def test_arguments_that_do_not_fit() -> None:
         ({"network": "vgg"}, "no network 'vgg'"),
         ({"children": 1}, "children = 1"),
         ({"form": "other"}, "form = 'other'"),
+        ({"patch_px": 16, "style_depth": 4}, "style_depth: patches of 16 px are halved 4 times; expected 3 times at"),
+        (
+            {"style_depth": 8, "style_crop_px": 512},
+            "style_depth: patches of 80 px are halved 8 times; expected 6 times",
+        ),
+        ({"style_depth": 5}, r"style_depth: crops \(style_crop_px\) of 32 px are halved 5 times; expected 4 times"),
     ):
         with pytest.raises(UsageError, match=told):
             small(**given)
+    assert small(style_depth=8, unsa=False).patch_px == 80  # there is no such network
 
 
 def test_tiles_overlap_enough() -> None:

@@ -15,7 +15,7 @@ from mitosight.errors import InputError, UsageError
 from mitosight.log import RunLog
 from mitosight.methods.parts.restain import Restain, ReStainer
 from mitosight.methods.parts.style import StyleTransfer
-from mitosight.methods.parts.unet import PatchCritic, Styled, StyledUNet
+from mitosight.methods.parts.unet import PatchCritic, Styled, StyledUNet, check_side
 from mitosight.optimisation import Optimisation
 from mitosight.stain_augment import stained
 
@@ -55,6 +55,19 @@ def test_the_network_keeps_size_and_range(size: tuple[int, int]) -> None:
     with torch.no_grad():
         painted = network(torch.rand(2, 1, *size), torch.eye(2))
     assert painted.shape == (2, 3, *size) and painted.min() > 0 and painted.max() < 1
+
+
+@pytest.mark.parametrize(("side", "most"), [(16, 3), (17, 4), (80, 6), (128, 6), (129, 7)])
+def test_the_deepest_network_leaves_two_px_at_the_bottom(side: int, most: int) -> None:
+    """16 px halved four times are one, which has nothing to mirror; 17 are mirrored to 32 and end as two."""
+    check_side(side, most)
+    with torch.no_grad():
+        assert StyledUNet(1, 1, most)(torch.rand(2, 1, side, side), torch.ones(2, 1)).shape == (2, 3, side, side)
+    for depth in (most + 1, 10**9):
+        with pytest.raises(UsageError, match=f"of {side} px are halved {depth} times; expected {most} times at most"):
+            check_side(side, depth)
+    with pytest.raises(UsageError, match=f"images of {side} px are halved {most + 1} times"):
+        StyledUNet(1, 1, most + 1)(torch.rand(1, 1, side, 2 * side), torch.ones(1, 1))
 
 
 def test_the_layers_of_the_network() -> None:

@@ -22,13 +22,16 @@ from mitosight.adaptation.remember import AT_ONCE, certainty
 from mitosight.adaptation.target import Target
 from mitosight.batch import Batch
 from mitosight.engine import fit
-from mitosight.errors import UsageError
+from mitosight.errors import InputError, UsageError
 from mitosight.log import RunLog
-from mitosight.methods import METHODS
+from mitosight.material import Material
+from mitosight.methods import METHODS, create
 from mitosight.methods.detector import Detector
 from mitosight.optimisation import Optimisation
+from mitosight.recipe import Recipe
 
 PATCHES, TILES = 128, 12  # in a step
+BROKEN = "not finite"  # what the engine says of a loss, and `learned` of weights, that a learning rate has ruined
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Settings:
     """How a model adapts; learning rate, epochs and the 128 patches of a step are the paper's.
 
     Attributes:
-        lr: of Adam, constant.
+        lr: of Adam, constant; 1 at most, where every model is long ruined.
         epochs: rounds of all remembered and all new samples, mixed.
         batch: samples in a step; 0 for 128 patches or 12 tiles.
         guard: by how much the F1 on remembered validation samples may fall at most.
@@ -58,15 +61,19 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"lr": 0, "epochs": 1, "batch": 0, "guard": 0, "most": 1, "seed": 0}
-        for name, value in least.items():
-            if not (getattr(self, name) >= value and math.isfinite(getattr(self, name))):
-                raise UsageError(None, f"{name} is {getattr(self, name)}", f"expected {value} or more")
+        if not 0 <= self.lr <= 1:
+            raise UsageError(None, f"lr is {self.lr}", "expected 0 to 1")
+        if not (self.guard >= 0 and math.isfinite(self.guard)):
+            raise UsageError(None, f"guard is {self.guard}", "expected 0 or more")
+        for name, least in {"epochs": 1, "batch": 0, "most": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UsageError(None, f"{name} is {value}", f"expected a whole number, {least} or more")
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A detector for a scanner, adapted or, where the guard refused, as it was, and what the record says of it."""
+    """A detector for a scanner, adapted or, where that came to nothing, as it was, and what the record says of it."""
 
     detector: Detector
     message: str
@@ -86,33 +93,42 @@ def check(detector: Detector) -> None:
         raise UsageError(None, error.found, f"methods that have one are {', '.join(adaptable())}") from None
 
 
+def check_recipe(asked: Recipe, material: Material) -> None:
+    """As `check`, of the detector that a recipe would train; UsageError too where its arguments do not fit."""
+    told = METHODS[asked.method].told_by_data(asked.detector, material.domains())
+    check(create(asked.method, material.scanners, told))
+
+
 def adapt(
     detector: Detector, memory: Memory, target: Target, settings: Settings, before: float | None = None
 ) -> Adapted:
     """Adapts a copy of a detector to the samples of one scanner; the detector itself stays as it is.
 
     The losses are those of the method's training: of detection on remembered samples, of the scanner on all, the new
-    one being one more. They are averaged over batches in which both are mixed.
+    one being one more. They are averaged over batches in which both are mixed. Where there is nothing to adapt to, the
+    learning breaks down or the guard refuses, the detector stays in use as it is, and the message says why.
 
     Args:
         before: `remembered_f1` of the detector, where it is known.
 
     Raises:
         UsageError: the detector has no domain branch.
-        InputError: a loss is not finite.
+        InputError: a remembered sample is damaged.
     """
     check(detector)
     started = time.monotonic()
     device = next(detector.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    copy, steps = learned(detector, memory, target, settings)
     before = remembered_f1(detector, memory) if before is None else before
-    after = remembered_f1(copy, memory)
+    copy, steps, told = _tried(detector, memory, target, settings)
+    after = None if copy is None else remembered_f1(copy, memory)
+    if after is not None and after < before - settings.guard:
+        copy, told = None, f"not adapted: the F1 on remembered slides would fall from {before:.3f} to {after:.3f}"
     facts = {
-        "used": after >= before - settings.guard,
+        "used": copy is not None,
         "source_f1_before": round(before, 4),
-        "source_f1_after": round(after, 4),
+        "source_f1_after": None if after is None else round(after, 4),
         "samples": len(target),
         "remembered": int((~memory.validation).sum()),
         "steps": steps,
@@ -120,14 +136,30 @@ def adapt(
         "peak_mb": peak_mb(device),
         "device": str(device),
     }
-    if facts["used"]:
-        return Adapted(copy, f"adapted to {len(target)} samples", facts)
-    told = f"not adapted: the F1 on remembered slides would fall from {before:.3f} to {after:.3f}"
-    return Adapted(detector, told, facts)
+    return Adapted(detector if copy is None else copy, told, facts)
+
+
+def _tried(
+    detector: Detector, memory: Memory, target: Target, settings: Settings
+) -> tuple[Detector | None, int | None, str]:
+    """The copy that has learned on, in how many steps, and what is told of it; no copy where there can be none."""
+    if not len(target):
+        return None, None, "not adapted: no candidate to adapt to"
+    try:
+        copy, steps = learned(detector, memory, target, settings)
+    except InputError as error:
+        if BROKEN not in error.found:
+            raise
+        return None, None, f"not adapted: {error.found}; lower --lr"
+    return copy, steps, f"adapted to {len(target)} samples"
 
 
 def learned(detector: Detector, memory: Memory, target: Target, settings: Settings) -> tuple[Detector, int]:
-    """A copy of a detector after it has learned on, and in how many steps; no guard."""
+    """A copy of a detector after it has learned on, and in how many steps; no guard.
+
+    Raises:
+        InputError: a loss, or a weight after the last step, is not finite.
+    """
     copy = deepcopy(detector).to(memory_format=torch.channels_last)
     batches = Mixed(memory, target, copy.new_scanner(), settings)
     optimisation = Optimisation(
@@ -144,7 +176,10 @@ def learned(detector: Detector, memory: Memory, target: Target, settings: Settin
         keep_norm = copy.learns_balanced if settings.keep_norm is None else settings.keep_norm
         fit(_Adapting(copy, keep_norm), batches, optimisation, RunLog(Path(folder), True), seed=settings.seed)
     copy.eval().to(memory_format=torch.contiguous_format)  # as from its file: the same scores to the last digit
-    return copy, optimisation.epochs * optimisation.steps_per_epoch
+    steps = optimisation.epochs * optimisation.steps_per_epoch
+    if not all(value.isfinite().all() for value in copy.state_dict().values()):
+        raise InputError(None, f"a weight is {BROKEN} after {steps} steps", "lower the learning rate")
+    return copy, steps
 
 
 class Mixed(Dataset[Batch]):

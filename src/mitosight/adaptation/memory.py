@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import pairwise
@@ -25,6 +26,7 @@ from mitosight.outputs import whole
 FILE = "memory.safetensors"
 FORMAT = 1
 QUALITY = 95
+MADE_ANEW = "remove it and pass --data to have it made anew, or leave {option} out"
 Coding = Literal["jpeg", "png"]
 Index = NDArray[np.intp]
 
@@ -73,6 +75,8 @@ class Memory:
         patches: whether they are patches, which have a class, or tiles, which have figures.
         scanners: names, in the order of `domain`.
         model: SHA-256 of the model's file that chose them.
+        choice: the options by which they were chosen; None where the file, of an earlier version, does not say.
+        sha256: of the file that it was read from; empty for one that was not.
     """
 
     images: list[bytes]
@@ -88,6 +92,8 @@ class Memory:
     patches: bool
     scanners: tuple[str, ...]
     model: str
+    choice: dict[str, Any] | None = None
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,7 +116,7 @@ class Memory:
         arrays: dict[str, NDArray[Any]] = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
         arrays["ends"] = np.cumsum([len(image) for image in self.images], dtype=np.int64)
         arrays["bytes"] = np.frombuffer(b"".join(self.images), np.uint8)
-        told = {"format": FORMAT, **{name: getattr(self, name) for name in TOLD}}
+        told = {"format": FORMAT, "choice": self.choice, **{name: getattr(self, name) for name in TOLD}}
         with whole(path) as temporary:
             temporary.write_bytes(save(arrays, metadata={"memory": json.dumps(told)}))
 
@@ -136,8 +142,9 @@ def read(path: Path, model: str | None = None) -> Memory:
         ends = [0, *arrays["ends"].tolist()]
         every = arrays["bytes"].tobytes()
         known = told["format"] == FORMAT
+        choice = None if told.get("choice") is None else dict(told["choice"])
         values: dict[str, Any] = {**{name: arrays[name] for name in ARRAYS}, **{name: told[name] for name in TOLD}}
-        found = Memory([every[start:end] for start, end in pairwise(ends)], **values)
+        found = Memory([every[start:end] for start, end in pairwise(ends)], **values, choice=choice)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(path, f"is no memory of mitosight adapt ({first})", "remove it and pass --data") from None
@@ -145,4 +152,19 @@ def read(path: Path, model: str | None = None) -> Memory:
         raise InputError(path, f"has memory format {told['format']}, not {FORMAT}", "remove it and pass --data")
     if model is not None and found.model != model:
         raise InputError(path, "is the memory of another model", "remove it and pass --data")
-    return replace(found, scanners=tuple(found.scanners))
+    return replace(found, scanners=tuple(found.scanners), sha256=hashlib.sha256(content).hexdigest())
+
+
+def check_choice(path: Path, memory: Memory, asked: Mapping[str, Any]) -> None:
+    """Raises InputError where the memory in a file was chosen by other options than those `asked` for.
+
+    `asked` holds values by the names of `Choice`, those alone that somebody asked for.
+    """
+    known = {"coding": memory.coding, **(memory.choice or {})}
+    for name, value in asked.items():
+        option = f"--{name.replace('_', '-')}"
+        if name not in known:
+            raise InputError(path, f"does not say by which {option} it was made", MADE_ANEW.format(option=option))
+        if known[name] != value:
+            told = f"without {option}" if known[name] is None else f"with {option} {known[name]}"
+            raise InputError(path, f"was made {told}, not with {value}", MADE_ANEW.format(option=option))

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def remember(model: Path, data: DataFolder, choice: Choice, device: torch.device
         *(even(sure) if detector.learns_balanced and choice.mitotic is None else sure),
         *chosen(detector, once(judged, samples, choice.look_at), True, (VALIDATION, VALIDATION), choice.coding),
     ]
-    gathered(kept, detector, patches, choice.coding, sha256(file)).write(file.with_name(FILE))
+    gathered(kept, detector, patches, choice, sha256(file)).write(file.with_name(FILE))
     return file.with_name(FILE)
 
 
@@ -203,8 +203,8 @@ def certainty(detector: Detector, images: Tensor) -> NDArray[np.float32]:
     return np.array([points.score.max(initial=0) for points in found], np.float32)
 
 
-def gathered(samples: list[Sample], detector: Detector, patches: bool, coding: Coding, model: str) -> Memory:
-    """The memory of some samples.
+def gathered(samples: list[Sample], detector: Detector, patches: bool, choice: Choice, model: str) -> Memory:
+    """The memory of some samples, which says by what choice they are those.
 
     Raises:
         InputError: there is none.
@@ -223,8 +223,9 @@ def gathered(samples: list[Sample], detector: Detector, patches: bool, coding: C
         np.concatenate(figures).astype(np.float32),
         np.repeat(np.arange(len(figures) - 1), [len(f) for f in figures[1:]]).astype(np.int64),
         side_px,
-        coding,
+        choice.coding,
         patches,
         detector.scanners,
         model,
+        asdict(choice),
     )

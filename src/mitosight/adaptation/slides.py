@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mitosight import checkpoint
-from mitosight.adaptation.adapting import Settings, adapt, remembered_f1
-from mitosight.adaptation.memory import FILE, Memory, read
+from mitosight.adaptation.adapting import Settings, adapt, learned, remembered_f1
+from mitosight.adaptation.memory import FILE, Memory, check_choice, read
 from mitosight.adaptation.target import Target, joined, of_slide
 from mitosight.cohort import Prepared, tissue_of
 from mitosight.cohort import Settings as Reading
@@ -23,31 +23,36 @@ from mitosight.tissue import Tissue
 ADAPTED = "adapted"  # folder of the model that was adapted to several slides
 
 
-def recalled(model: Path) -> Memory:
+def recalled(model: Path, asked: Mapping[str, Any] | None = None) -> Memory:
     """The memory beside a model file.
 
+    Args:
+        asked: the options that it must have been made by, as in `check_choice`.
+
     Raises:
-        InputError: there is none, or that of another model.
+        InputError: there is none, that of another model, or one that was made by other options.
     """
     file = model.with_name(FILE)
     if not file.is_file():
         raise InputError(
             file, "is not there: the model remembers nothing of its training slides", "pass --data to have it made"
         )
-    return read(file, sha256(model))
+    memory = read(file, sha256(model))
+    check_choice(file, memory, asked or {})
+    return memory
 
 
 class Each:
     """Adapts a model to each slide by itself; every slide starts from the model as it is.
 
     Attributes:
-        settings: what the record says of it.
+        settings: what the record says of it; names the memory by the checksum of its file.
     """
 
     def __init__(self, detector: Detector, memory: Memory, how: Settings) -> None:
         self.detector, self.memory, self.how = detector, memory, how
         self.before: float | None = None  # F1 on remembered slides, once it is known
-        self.settings: dict[str, Any] = {"together": False, **asdict(how)}
+        self.settings: dict[str, Any] = {"together": False, "memory": memory.sha256, **asdict(how)}
 
     def __call__(self, slide: Slide, where: Tissue | None = None) -> Prepared:
         """The detector for one slide, or the tissue of it."""
@@ -66,8 +71,23 @@ class Each:
         return of_slide(slide, self.detector, memory.side_px, memory.coding, how.most, how.seed, where)
 
 
+class Unguarded(Each):
+    """As `Each`, but a copy that has learned on is used whatever came of it, and one that broke down is an error."""
+
+    def adapted(self, target: Target) -> Prepared:
+        """The detector for what lies in a target; the model as it is where that is nothing.
+
+        Raises:
+            InputError: as `learned`.
+        """
+        if not len(target):
+            return Prepared(self.detector, "", {})
+        copy, _ = learned(self.detector, self.memory, target, self.how)
+        return Prepared(copy, "", {})
+
+
 class Together:
-    """Adapts a model once, to several slides; writes `out/adapted/model.safetensors` unless the guard refuses."""
+    """Adapts a model once, to several slides; writes `out/adapted/model.safetensors` where the adapted one is used."""
 
     def __init__(self, each: Each, slides: Sequence[Path], reading: Reading, model: Path, out: Path) -> None:
         self.each, self.slides, self.reading, self.model, self.out = each, slides, reading, model, out
@@ -78,7 +98,7 @@ class Together:
     def __call__(self, slide: Slide, where: Tissue | None = None) -> Prepared:
         """The detector for any of the slides."""
         if self.prepared is None:
-            self.prepared = self.each.adapted(joined(list(self._targets())))
+            self.prepared = self.each.adapted(joined(self._targets(), self.each.memory.side_px))
             if self.prepared.facts["used"]:
                 self._save(self.prepared)
         return self.prepared

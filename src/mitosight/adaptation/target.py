@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ import torch
 
 from mitosight.adaptation.memory import Coding, decoded, encoded
 from mitosight.batch import Batch
-from mitosight.errors import InputError
-from mitosight.inference import Tissue, cover
+from mitosight.inference import cover
 from mitosight.methods.detector import Detector
 from mitosight.slide import Slide
+from mitosight.tissue import Tissue
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ def of_slide(
         side_px: of a sample, as in the memory.
         where: tissue that is searched; None for everywhere.
 
+    There may be none, where it has no tissue, or its tissue holds no candidate.
+
     Raises:
-        InputError: there is none, or the slide cannot be searched (see `inference.detect`).
+        InputError: it cannot be searched (see `inference.detect`).
     """
     covering = cover(slide, detector, None, where)
     images: list[bytes] = []
-    searcher = detector.for_slide(covering) if covering.tiles else detector
+    searcher = detector.for_slide(covering.whole) if covering.tiles else detector
     for k in np.random.default_rng(seed).permutation(len(covering.tiles)):
         tile = covering.tiles[k]
         image = torch.from_numpy(covering.read(tile)).permute(2, 0, 1).to(torch.float32) / 255
@@ -68,11 +70,9 @@ def of_slide(
         images += [encoded(sample, coding) for sample in samples[torch.from_numpy(owned)]]
         if len(images) >= most:
             break
-    if not images:
-        raise InputError(slide.path, "holds no candidate to adapt to", "search it with mitosight detect")
     return Target(images[:most], side_px)
 
 
-def joined(targets: Sequence[Target]) -> Target:
+def joined(targets: Iterable[Target], side_px: int) -> Target:
     """The samples of several slides of one scanner."""
-    return Target([image for target in targets for image in target.images], targets[0].side_px)
+    return Target([image for target in targets for image in target.images], side_px)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -17,10 +18,10 @@ def adapt(
     data_domains: Path = typer.Option(None, help="Its domain table, where not DATA/domains.csv."),
     data_split: Path = typer.Option(None, help="Its split, where not DATA/split.json."),
     data_images: Path = typer.Option(None, help="Its folder of images, where not DATA/images."),
-    samples: int = typer.Option(0, min=0, help="Remembered of each scanner; 0: 10,000 patches or 200 tiles."),
+    samples: int = typer.Option(None, min=0, help="Remembered of each scanner; default 10,000 patches or 200 tiles."),
     mitotic: int = typer.Option(None, min=0, help="Of these with a figure; default 10 patches or 100 tiles, or half."),
-    coding: str = typer.Option("jpeg", help="jpeg or png, of the remembered samples."),
-    look_at: int = typer.Option(0, min=0, help="Candidates without a figure to choose from; 0: all."),
+    coding: str = typer.Option(None, help="jpeg (default) or png, of the remembered samples."),
+    look_at: int = typer.Option(None, min=0, help="Candidates without a figure to choose from; default all."),
     lr: float = typer.Option(1.7e-6, help="Learning rate of the adaptation."),
     epochs: int = typer.Option(5, help="Rounds of remembered and new samples."),
     step: int = typer.Option(0, help="Samples in a step; 0: 128 patches or 12 tiles."),
@@ -44,7 +45,7 @@ def adapt(
     """Adapt a model to slides of a scanner it never saw, without labels, and search them. Research use only.
 
     A model remembers samples of its training slides in a file beside it, memory.safetensors, which holds pieces of
-    their pixels. --data makes it.
+    their pixels. --data makes it; one that is there is used, and refused where it was made by other options.
     """
     from mitosight import adaptation, checkpoint, cohort, modelfile, regions
     from mitosight.cli.detect import tell
@@ -53,10 +54,14 @@ def adapt(
     from mitosight.errors import UsageError
     from mitosight.slide import find_slides
 
-    if coding not in ("jpeg", "png"):
+    if coding not in (None, "jpeg", "png"):
         raise UsageError(None, f"--coding is {coding}", "accepted are jpeg and png")
     if slides and out is None:
         raise UsageError(None, "slides without a place for the results", "pass --out")
+    if not slides and data is None:
+        raise UsageError(None, "nothing to do", "name slides, or --data to make the memory")
+    given: dict[str, Any] = {"samples": samples, "mitotic": mitotic, "coding": coding, "look_at": look_at}
+    asked = {name: value for name, value in given.items() if value is not None}
     file, where = modelfile.locate(model), choose(device)
     how = adaptation.Settings(lr, epochs, step, guard, most, keep_norm, bf16, seed)
     table = regions.read_mpp(domains) if domains is not None else None
@@ -65,16 +70,18 @@ def adapt(
     detector = checkpoint.load(file).to(where)
     adaptation.check(detector)
     memory = file.with_name(adaptation.FILE)
-    if data is not None and not memory.is_file():
+    there = memory.is_file()
+    if data is not None and not there:
         folder = regions.load(
             data, annotations=data_annotations, domains=data_domains, split=data_split, images=data_images
         )
-        typer.echo(adaptation.remember(file, folder, adaptation.Choice(samples, mitotic, coding, look_at), where))  # type: ignore[arg-type]
+        typer.echo(adaptation.remember(file, folder, adaptation.Choice(**asked), where))
+    remembered = adaptation.recalled(file, asked)
+    if data is not None and there:
+        typer.echo(f"{memory}: is there and is used as it is; remove it to have it made anew")
     if not found:
-        if data is None:
-            raise UsageError(None, "nothing to do", "name slides, or --data to make the memory")
         return
-    each = adaptation.Each(detector, adaptation.recalled(file), how)
+    each = adaptation.Each(detector, remembered, how)
     prepare = adaptation.Together(each, found, settings, file, out) if together else each
     with Bars(len(found)) as bars:
         rows = cohort.detect_slides(found, file, detector, out, settings, bars, prepare)

@@ -38,6 +38,7 @@ def tune(
     from mitosight import regions
     from mitosight.device import choose
     from mitosight.errors import UsageError
+    from mitosight.material import gather
 
     if find_spec("optuna") is None:
         raise UsageError(None, "optuna is not installed", "python3 -m pip install 'mitosight[tune]'")
@@ -47,16 +48,21 @@ def tune(
     default = "optimisation.lr=1e-6:1e-2:log" if target is None else "lr=1e-8:1e-3:log"
     looked = [tuning.Range.parse(text) for text in ranges or [default]]
     folder = regions.load(data, annotations=annotations, domains=domains, split=split, images=image_folder)
-    claim = {"recipe": chosen.to_json(), "by": by if target is None else f"adaptation to {target}, {images}"}
+    claim = {
+        "recipe": chosen.to_json(),
+        "by": by if target is None else f"adaptation to {target}, {images}",
+        "data_sha256": gather(chosen, folder).digest(),
+    }
     if target is None:
         training = tuning.Training(recipe, settings, folder, where, by)
-        training.recipe({r.key: r.low for r in looked})  # an unknown key is told before anything is written
+        for end in ("low", "high"):  # an unknown key or value is told before anything is written
+            training.recipe({r.key: getattr(r, end) for r in looked})
         best = tuning.search(training, looked, trials, out, claim, seed)
         recipes.write(out / "best.toml", training.recipe(best.values), f"{recipe}, tuned: {by} {best.score:.4f}")
         typer.echo(f"{_told(best.values)}: {by} {best.score:.4f} (trial {best.number}, {best.folder})")
         typer.echo(out / "best.toml")
         return
-    tuning.Adapting.check([r.key for r in looked])
+    tuning.Adapting.check(looked)
     adapting = tuning.Adapting(chosen, target, folder, out, where, images)
     best = tuning.search(adapting, looked, trials, out, claim, seed)
     options = " ".join(f"--{key.replace('_', '-')} {value:.6g}" for key, value in best.values.items())

@@ -22,6 +22,7 @@ from mitosight.methods.parts.resnet38 import backbone
 from mitosight.methods.parts.restain import Restain, learned
 from mitosight.methods.parts.stages import stage
 from mitosight.methods.parts.training_patches import Index, Labels, TrainingPatches
+from mitosight.methods.parts.unet import check_side
 from mitosight.optimisation import Schedule
 from mitosight.stain_augment import PatchAugmentation
 
@@ -59,6 +60,7 @@ class Wang2023(CandidateDetector):
         activation: what the activation map shows: the "difference" of the two classes, of which alone the probability
             comes, "mitosis" alone (code), or "none": then the candidate is the point; see `parts.patchnet`.
         turns: the map is the mean of that many quarter turns of the patch (1 in the code); see there too.
+        patches_at_once: that are searched together; at stride 8 each takes some 17 MB, and its turns more.
         small_peak: what gives the point where the map has no component of 25 px; see `parts.cam.figure_points`.
     Left out: the re-centring of the negatives that survive the second sampler, of which only the code knows.
     """
@@ -74,6 +76,7 @@ class Wang2023(CandidateDetector):
         finder: FinderName = "haematoxylin",
         patch_px: Annotated[int, Field(ge=16, le=512)] = 80,
         patches_per_batch: Count = 150,
+        patches_at_once: Count = 32,
         positive_px: Amount = 30.0,
         negative_px: Amount = 80.0,
         negative_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
@@ -129,12 +132,15 @@ class Wang2023(CandidateDetector):
         **candidates: Any,
     ) -> None:
         super().__init__(tile_px=tile_px, finder=finder, patch_px=patch_px, positive_px=positive_px,
-                         negative_px=negative_px, **candidates)  # fmt: skip
+                         negative_px=negative_px, patches_at_once=patches_at_once, **candidates)  # fmt: skip
         self.patches_per_batch, self.negative_share, self.small_peak = patches_per_batch, negative_share, small_peak
         self.augmentation = PatchAugmentation(hed=hed_jitter) if augment else None
         self.dgsb, self.clusters, self.cluster_share, self.per_cluster = dgsb, clusters, cluster_share, per_cluster
         self.epsilon, self.difficult_among = epsilon, difficult_among
         self.unsa, self.styles, self.restain, self.style = unsa, styles, restain, style
+        if unsa and not style:
+            check_side(patch_px, style_depth, "style_depth: patches")
+            check_side(style_crop_px, style_depth, "style_depth: crops (style_crop_px)")
         self.style_source = style_crop_px, style_tiles_per_scanner
         self.style_network: dict[str, Any] = {"width": style_width, "depth": style_depth,
             "adversarial_weight": style_adversarial, "grey_jitter": style_grey_jitter}  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 
 from mitosight import checkpoint, inference, recipe
 from mitosight.adaptation import FILE as MEMORY
-from mitosight.adaptation import Choice, Each, Settings, recalled, remember
+from mitosight.adaptation import Choice, Each, Settings, Unguarded, check_recipe, recalled, remember
 from mitosight.detections import Detections
 from mitosight.engine import STATE
 from mitosight.errors import InputError, UsageError
@@ -21,8 +21,9 @@ from mitosight.material import gather
 from mitosight.recipe import Recipe
 from mitosight.regions import DataFolder, Region
 from mitosight.slide import Slide
+from mitosight.tissue import find_tissue
 from mitosight.training import DONE, train
-from mitosight.tuning.study import Report, Values
+from mitosight.tuning.study import Range, Report, Values
 
 CANDIDATES = "candidates"  # of the training and validation regions; the same for all trials unless a finder is tuned
 TUNABLE = ("lr", "epochs", "batch")
@@ -67,11 +68,15 @@ class Adapting:
     """Adapts to each validation image of a scanner that the training left out; scored by the F1 on these images.
 
     As the paper tunes the learning rate of its adaptation, on source data alone. The model is trained once, in
-    `out/source`. The guard is off, so that each value shows what it does.
+    `out/source`. There is no guard, so that each value shows what it does.
 
     Attributes:
         target: the scanner that is left out.
         images: at most so many of its images, in the order of the split; 0 for all.
+
+    Raises:
+        UsageError: the method has no domain branch, or the target is none of several scanners.
+        InputError: without the target the data lack something, or there is no annotated figure of it.
     """
 
     def __init__(
@@ -88,25 +93,28 @@ class Adapting:
         labelled = tuple(s for s in every.labelled if s != target)
         training = replace(asked.training, scanners=others, labelled_scanners=labelled)
         self.asked, self.data, self.out, self.device = replace(asked, training=training), data, out, device
+        check_recipe(self.asked, gather(self.asked, data))
         self.each: Each | None = None
 
     @staticmethod
-    def check(keys: Sequence[str]) -> None:
-        """Raises UsageError where a key is nothing of the adaptation that can be searched for."""
-        if wrong := [key for key in keys if key not in TUNABLE]:
-            raise UsageError(None, f"--search {wrong[0]} with --target", f"accepted are {', '.join(TUNABLE)}")
+    def check(ranges: Sequence[Range]) -> None:
+        """Raises UsageError where a range is of nothing of the adaptation that can be searched for, or goes too far."""
+        for key, low, high in ((r.key, r.low, r.high) for r in ranges):
+            if key not in TUNABLE:
+                raise UsageError(None, f"--search {key} with --target", f"accepted are {', '.join(TUNABLE)}")
+            for end in (low, high):
+                Settings(**{key: end})  # type: ignore[arg-type]
 
     def __call__(self, values: Values, folder: Path, report: Report) -> float:
         """F1 over the images, each searched by a model that was adapted to it; reported as they add up."""
         if self.each is None:
             self.each = self._source()
-        settings = Settings(**values, guard=1.0)  # type: ignore[arg-type]
-        each = Each(self.each.detector, self.each.memory, settings)
-        each.before = 0.0  # nobody asks for it without a guard
+        each = Unguarded(self.each.detector, self.each.memory, Settings(**values))  # type: ignore[arg-type]
         found = {}
         for k, region in enumerate(self.regions):
             with Slide(self.data.images / region.file_name, table_mpp=region.mpp) as slide:
-                found[region.file_name] = inference.detect(slide, each(slide).detector)
+                where = find_tissue(slide)
+                found[region.file_name] = inference.detect(slide, each(slide, where).detector, tissue=where)
             score = self._f1(found, self.regions[: k + 1])
             report(k, score)
         return score

@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mitosight.errors import InputError, UsageError
-from mitosight.outputs import write_csv
+from mitosight.outputs import alone, write_csv
 
 FILE, TABLE = "study.journal", "trials.csv"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -85,17 +85,18 @@ def search(
         claim: what the search is of; a folder with another is refused.
 
     Raises:
+        UsageError: another search is going on in `out`.
         InputError: `out` holds another search, or all trials were ended early.
     """
-    out.mkdir(parents=True, exist_ok=True)
     ranges = list(ranges)
-    study = _study(out, {**claim, "search": [vars(r) for r in ranges]}, seed)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, {"folder": _folder(trial.number, trial.user_attrs)})
-    while len(study.get_trials(states=ENDED)) < trials:
-        _try(study, objective, ranges, out)
-        _write(study, ranges, out)
+    with alone(out):
+        study = _study(out, {**claim, "search": [vars(r) for r in ranges]}, seed)
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params, {"folder": _folder(trial.number, trial.user_attrs)})
+        while len(study.get_trials(states=ENDED)) < trials:
+            _try(study, objective, ranges, out)
+            _write(study, ranges, out)
     if not study.get_trials(states=(TrialState.COMPLETE,)):
         raise InputError(out, "no trial went to its end", "ask for more --trials, or narrow --search")
     best = study.best_trial
@@ -106,7 +107,7 @@ def _study(out: Path, claim: dict[str, Any], seed: int) -> optuna.Study:
     """The study in `out`, begun or gone on with."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     there = (out / FILE).is_file()
-    if not there and any(out.iterdir()):
+    if not there and any(not path.name.startswith(".") for path in out.iterdir()):  # the lock is hidden
         raise InputError(out, f"is not empty and holds no {FILE}", "choose another --out")
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(out / FILE))),
@@ -120,7 +121,8 @@ def _study(out: Path, claim: dict[str, Any], seed: int) -> optuna.Study:
         study.set_user_attr("claim", claim)
     differing = [key for key, value in claim.items() if study.user_attrs["claim"].get(key) != value]
     if differing:
-        raise InputError(out, f"holds another search ({', '.join(differing)} differ)", "choose another --out")
+        what = "this search on other data" if differing == ["data_sha256"] else "another search"
+        raise InputError(out, f"holds {what} ({', '.join(differing)} differ)", "choose another --out")
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # else a resumed one repeats itself
     return study
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mitosight.errors import UsageError
+
 LEAK = 0.2
 
 
@@ -41,6 +43,16 @@ class Pair(nn.Module):
         return result
 
 
+def check_side(side_px: int, depth: int, what: str = "images") -> None:
+    """Raises UsageError where images, or `what` they are called, are too small for a U-Net that halves them so often.
+
+    The last halving must leave 2 px: a border of a single one has nothing to mirror.
+    """
+    most = (side_px - 1).bit_length() - 1
+    if depth > most:
+        raise UsageError(None, f"{what} of {side_px} px are halved {depth} times", f"expected {most} times at most")
+
+
 class StyledUNet(nn.Module):
     """Grey image and style to a coloured image.
 
@@ -61,8 +73,12 @@ class StyledUNet(nn.Module):
         """Grey images (N, 1, H, W) in [0, 1] and codes (N, styles) that sum to 1, to RGB (N, 3, H, W) in [0, 1].
 
         Sides that halving does not fit are mirrored to the next that it does, and cut again.
+
+        Raises:
+            UsageError: as `check_side`.
         """
         height, width = grey.shape[-2:]
+        check_side(min(height, width), self.depth)
         step = 2**self.depth
         x = functional.pad(grey, (0, -width % step, 0, -height % step), mode="reflect")
         passed: list[Tensor] = []
