@@ -104,7 +104,7 @@ def test_command(drawn: Path, tmp_path: Path, mitosight: Command) -> None:
         code, told, wrong = mitosight("candidates", images, "--finder", finder, "--out", out, "--data", drawn)
         assert (code, wrong) == (0, "")
         assert "grey: sensitivity 1.000 (18 of 18)" in told and "all: sensitivity 1.000 (36 of 36)" in told
-        assert "grey_val_0.tiff: 6 candidates, 1465 per mm²" in told  # 6 / (256 * 0.25 / 1000)²
+        assert "grey_val_0.tiff: 6 candidates, 14" in told
         table = rows(out / "grey_val_0.csv")
         assert list(table[0]) == ["file_name", "x_px", "y_px", "area_px"]
         assert {row["file_name"] for row in table} == {"grey_val_0.tiff"} and len(table) == 6
@@ -112,6 +112,11 @@ def test_command(drawn: Path, tmp_path: Path, mitosight: Command) -> None:
         assert record["finder"]["name"] == finder
         assert record["slides"][str(images / "grey_val_0.tiff")]["candidates"] == 6
         assert record["slides"][str(images / "grey_val_0.tiff")]["statistics"]["pixels"] > 0
+    alike = mitosight("candidates", images, "--finder", "blue-ratio", "--out", out, "--no-tissue")
+    assert alike[0] != 0 and "holds results of another command or finder" in alike[2]
+    out = tmp_path / "everywhere"
+    told = mitosight("candidates", images, "--finder", "blue-ratio", "--out", out, "--no-tissue")[1]
+    assert "grey_val_0.tiff: 6 candidates, 1465 per mm²" in told  # 6 / (256 * 0.25 / 1000)²
 
 
 def test_a_bad_slide_is_named_and_the_others_are_done(drawn: Path, tmp_path: Path, mitosight: Command) -> None:

@@ -13,6 +13,8 @@ from mitosight.detections import Detections
 from mitosight.methods.parts.candidates import CandidateDetector
 from mitosight.phantom import SCANNERS, draw_tissue, scan
 from mitosight.slide import Slide, write_tiff
+from mitosight.tiles import measured_blocks
+from mitosight.tissue import find_tissue
 
 
 class All(CandidateDetector):
@@ -62,3 +64,40 @@ def test_the_same_candidates(slide: Path, finder: str, tile_px: int, monkeypatch
         return {(round(x, 2), round(y, 2)) for x, y in kept.tolist()}
 
     assert inside(found.xy) == inside(expected.xy) and len(inside(found.xy)) > 20
+
+
+@pytest.mark.parametrize("finder", ["haematoxylin", "blue-ratio"])
+def test_the_tissue_decides_and_not_the_tiles(finder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Glass beside tissue counts as far as it lies in a block of 512 px with tissue, whatever the tiles."""
+    monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
+    image = np.full((1100, 2300, 3), 245, np.uint8)
+    scanner = next(iter(SCANNERS.values()))
+    drawn = scan(draw_tissue(3, (180.0, 150.0)), scanner, 0)[0]
+    image[: drawn.shape[0], : drawn.shape[1]] = drawn
+    write_tiff(tmp_path / "a.tiff", image, 0.25, compression="lzw")
+    detector = All(finder=finder).eval()
+    with Slide(tmp_path / "a.tiff") as slide:
+        where = find_tissue(slide)
+        blocks = measured_blocks((2300, 1100), 1.0, where, detector.grid_px)
+        share = sum((b.owns[2] - b.owns[0]) * (b.owns[3] - b.owns[1]) for b in blocks) / (2300 * 1100)
+        assert drawn.size / image.size < share < 0.6
+        expected, statistics = search(slide, detector.finder, tissue=where, tile_px=700)
+        everywhere = search(slide, detector.finder)[1]
+        for tile_px in (256, 600, 1024):
+            covering = inference.cover(slide, detector, tile_px, where)
+            assert detector.for_slide(covering.whole).statistics == statistics
+            found = inference.detect(slide, detector, tile_px=tile_px, tissue=where)
+            assert {(round(x, 2), round(y, 2)) for x, y in found.xy.tolist()} == {
+                (round(x, 2), round(y, 2)) for x, y in expected.xy.tolist()
+            }
+        near = inference.cover_near(slide, detector, np.array([[300.0, 300.0]]), where)
+        assert len(near.tiles) == 1 and detector.for_slide(near.whole).statistics == statistics
+    assert len(expected) > 30 and statistics.pixels < everywhere.pixels
+    assert finder == "haematoxylin" or statistics.threshold > everywhere.threshold  # glass lowers the mean of the ratio
+
+
+def test_a_slide_of_glass_has_no_candidate(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tiff", np.full((600, 700, 3), 245, np.uint8), 0.25, compression="lzw")
+    with Slide(tmp_path / "a.tiff") as slide:
+        found, statistics = search(slide, All().finder, tissue=find_tissue(slide))
+    assert len(found) == 0 and statistics.pixels == 0 and statistics.threshold == float("inf")

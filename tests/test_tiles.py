@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mitosight.errors import UsageError
-from mitosight.tiles import Tile, around, grid
+from mitosight.tiles import Tile, around, grid, measured_blocks
 
 
 def test_by_hand() -> None:
@@ -126,3 +126,20 @@ def test_a_tile_around_a_point_holds_what_it_owns(step_px: int) -> None:
         beside = np.array([[x + dx, y + dy] for dx in (-reach, 0, reach) for dy in (-reach, 0, reach)])
         beside = beside[((beside >= 0) & (beside <= size)).all(axis=1)]
         assert any(tile.owned(beside).all() for tile in tiles)
+
+
+class _Left:
+    """Tissue up to x = 900 level-0 px."""
+
+    def touches(self, x0: float, y0: float, x1: float, y1: float) -> bool:
+        return x0 < 900
+
+    def holds(self, xy: np.ndarray) -> np.ndarray:
+        return xy[:, 0] <= 900
+
+
+def test_measured_blocks_by_hand() -> None:
+    """At 2 level-0 px per px the tissue ends at 450, in the first block of each row; the last two share 512 to 1000."""
+    assert [b.owns for b in measured_blocks((1000, 512), 1.0, None)] == [(0, 0, 500, 512), (500, 0, 1000, 512)]
+    assert [b.owns for b in measured_blocks((1000, 512), 2.0, _Left())] == [(0, 0, 500, 512)]
+    assert len(measured_blocks((1000, 512), 1.0, _Left())) == 2

@@ -17,6 +17,7 @@ from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.regions import DataFolder, Region
 from mitosight.slide import Slide
+from mitosight.tissue import find_tissue
 
 FOLDER = "first"  # beside the model's file
 RADIUS_UM = 7.5  # a figure is seen by a point this near, as in the scores
@@ -104,6 +105,6 @@ def _found(detector: Detector, regions: list[Region], data: DataFolder) -> tuple
     found, area_mm2 = [], 0.0
     for region in regions:
         with Slide(data.image_path(region), table_mpp=region.mpp) as slide:
-            found.append(inference.detect(slide, detector))
+            found.append(inference.detect(slide, detector, tissue=find_tissue(slide)))
             area_mm2 += slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
     return found, area_mm2

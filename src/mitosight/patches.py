@@ -22,6 +22,7 @@ from mitosight.errors import InputError
 from mitosight.pool import Pool
 from mitosight.regions import Region
 from mitosight.slide import Slide
+from mitosight.tissue import find_tissue
 
 Order = Literal["stored", "shuffled", "balanced"]
 
@@ -29,7 +30,7 @@ Order = Literal["stored", "shuffled", "balanced"]
 def candidates_of(
     index: int, region: Region, images: Path, finder: Any, labelled: bool, mpp: float = 0.25, tolerance: float = 0.1
 ) -> Pool:
-    """The candidates that `finder` finds in a region, as a pool; `mpp` and `tolerance` as of `working_mpp`.
+    """The candidates that `finder` finds in a region's tissue, as a pool; `mpp` and `tolerance` as of `working_mpp`.
 
     Args:
         index: of the region in the pool.
@@ -40,7 +41,7 @@ def candidates_of(
     """
     with Slide(images / region.file_name, table_mpp=region.mpp) as slide:
         read_mpp = working_mpp(slide.mpp, mpp, tolerance)
-        xy = find_in_slide(slide, finder, read_mpp).xy
+        xy = find_in_slide(slide, finder, read_mpp, find_tissue(slide)).xy
         return pool.of_region(index, region, xy, slide.mpp / read_mpp, labelled)
 
 

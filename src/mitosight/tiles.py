@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mitosight.errors import UsageError
 
+BLOCK_PX = 512  # side of the blocks by which statistics of a slide are taken from its tissue
+
 Span = tuple[int, int, int]
 """Along one axis: start of a tile, and begin and end of what it owns."""
+
+
+class Tissue(Protocol):
+    """Where a slide is searched; see `mitosight.tissue`."""
+
+    def touches(self, x0: float, y0: float, x1: float, y1: float) -> bool: ...
+
+    def holds(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]: ...
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,25 @@ def around(
             spans.append((start, max(0, math.floor(at - reach_px)), min(length, math.ceil(at + reach_px))))
         found.add(_tile(spans[0], spans[1], tile_px, size_px))
     return sorted(found, key=lambda tile: (tile.y_px, tile.x_px, tile.owns))
+
+
+def touching(tiles: list[Tile], scale: float, tissue: Tissue | None) -> list[Tile]:
+    """The tiles that own some of the tissue, all where none is given; `scale` is level-0 px for one of theirs."""
+    if tissue is None:
+        return tiles
+    return [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
+
+
+def measured_blocks(size_px: tuple[int, int], scale: float, tissue: Tissue | None, step_px: int = 1) -> list[Tile]:
+    """The blocks of a slide that its statistics are taken from: those that hold tissue, or all.
+
+    They are a matter of the slide and its tissue alone, not of the tiles by which it is searched.
+
+    Args:
+        size_px: (width, height) of the slide in px of the blocks, of which one is `scale` level-0 px.
+        step_px: of which their borders are multiples.
+    """
+    return touching(grid(*size_px, BLOCK_PX, 0, step_px), scale, tissue)
 
 
 def _tile(column: Span, row: Span, tile_px: int, size_px: tuple[int, int]) -> Tile:

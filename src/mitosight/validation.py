@@ -16,6 +16,7 @@ from mitosight.methods.detector import Detector, Source
 from mitosight.outputs import versions
 from mitosight.recipe import Recipe
 from mitosight.slide import Slide
+from mitosight.tissue import find_tissue
 
 # by hundredths, and from 0.99 on closer and closer: who learned from as many mitoses as others is sure of many
 THRESHOLDS = np.concatenate([np.round(np.arange(0.05, 1.0, 0.01), 2), np.round(1 - np.logspace(-2.1, -5, 30), 6)])
@@ -69,7 +70,7 @@ class Judge:
         found = {}
         for region in self.regions:
             with Slide(self.images / region.file_name, table_mpp=region.mpp) as slide:
-                found[region.file_name] = inference.detect(slide, detector, bf16=bf16)
+                found[region.file_name] = inference.detect(slide, detector, bf16=bf16, tissue=find_tissue(slide))
         return found
 
     def _losses(self, detector: Detector) -> dict[str, float]:

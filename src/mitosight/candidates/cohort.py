@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mitosight import tissue
 from mitosight.candidates.finder import Candidates, Finder, Statistics
 from mitosight.candidates.slides import reached, search
 from mitosight.errors import InputError, UsageError
@@ -26,7 +27,7 @@ class Found:
 
     Attributes:
         candidates: in level-0 px, None where the slide failed.
-        area_mm2: of the whole image.
+        area_mm2: of what was searched.
         seconds: from opening the slide to its candidates.
         scanner: "" where the slide is not annotated.
         figures, reached: annotated mitotic figures, and those with a candidate within 7.5 µm.
@@ -44,8 +45,8 @@ class Found:
 
     @property
     def per_mm2(self) -> float:
-        """Candidates per mm² of image."""
-        return len(self.candidates or ()) / self.area_mm2
+        """Candidates per mm² of what was searched; 0 where that is nothing."""
+        return len(self.candidates or ()) / self.area_mm2 if self.area_mm2 else 0.0
 
 
 def find_in_slides(
@@ -55,6 +56,7 @@ def find_in_slides(
     mpp: float | None = None,
     table_mpp: Mapping[str, float] | None = None,
     regions: Sequence[Region] = (),
+    everywhere: bool = False,
 ) -> Iterator[Found]:
     """Finds the candidates of each slide, one after another; a bad one says why, and the others are done.
 
@@ -63,6 +65,7 @@ def find_in_slides(
     Args:
         mpp: µm per level-0 px of all slides; goes over `table_mpp` (by file name), regions and files.
         regions: annotated images; a slide is that of its file name.
+        everywhere: search the whole slide, not its tissue alone.
 
     Raises:
         UsageError: two slides have the same name, or `out` is a file.
@@ -72,7 +75,7 @@ def find_in_slides(
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise UsageError(None, f"two slides are named {twice}", "give them apart, with an --out for each")
-    told = {"finder": {"name": finder.name, **asdict(finder)}}
+    told = {"finder": {"name": finder.name, **asdict(finder)}, "tissue": "all" if everywhere else "find"}
     _check_free(out, told)
     by_name = {region.file_name: region for region in regions}
     record: dict[str, Any] = {}
@@ -80,7 +83,7 @@ def find_in_slides(
         region = by_name.get(path.name)
         in_table = (table_mpp or {}).get(path.name, region.mpp if region else None)
         try:
-            found = _found(path, finder, mpp, in_table, region)
+            found = _found(path, finder, mpp, in_table, region, everywhere)
         except InputError as error:
             found = Found(path, message=str(error))
         else:
@@ -109,11 +112,14 @@ def _summed(group: Sequence[Found]) -> tuple[int, int, float]:
     return sum(one.reached for one in group), sum(one.figures for one in group), count / area_mm2
 
 
-def _found(path: Path, finder: Finder, mpp: float | None, table_mpp: float | None, region: Region | None) -> Found:
+def _found(
+    path: Path, finder: Finder, mpp: float | None, table_mpp: float | None, region: Region | None, everywhere: bool
+) -> Found:
     started = time.monotonic()
     with Slide(path, mpp=mpp, table_mpp=table_mpp) as slide:
-        candidates, statistics = search(slide, finder)
-        area_mm2 = slide.width_px * slide.height_px * (slide.mpp / 1000) ** 2
+        where = tissue.everywhere(slide) if everywhere else tissue.find_tissue(slide)
+        candidates, statistics = search(slide, finder, tissue=where)
+        area_mm2 = where.area_mm2(slide.mpp)
         seconds = time.monotonic() - started
         if region is None:
             return Found(path, candidates, statistics, area_mm2, seconds)
@@ -142,5 +148,6 @@ def _check_free(out: Path, told: Mapping[str, Any]) -> None:
         earlier = json.loads((out / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         earlier = None
-    if not isinstance(earlier, dict) or earlier.get("finder") != json.loads(json.dumps(told["finder"])):
+    known = json.loads(json.dumps(told))
+    if not isinstance(earlier, dict) or any(earlier.get(key) != value for key, value in known.items()):
         raise InputError(out, "holds results of another command or finder", "choose another --out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -13,20 +13,26 @@ from scipy.spatial import cKDTree
 
 from mitosight.candidates.finder import Candidates, Colours, Finder, Statistics
 from mitosight.slide import Slide
-from mitosight.tiles import Tile, grid
+from mitosight.tiles import Tile, Tissue, grid, measured_blocks, touching
 
 MPP, MPP_TOLERANCE = 0.25, 0.1  # what the limits of the papers are made for; slides within a share are not resampled
 TILE_PX = 2048
 KEPT_BYTES = 2**28  # of tiles that are kept between the passes; what is beyond is decoded twice
 
 
-def find_in_slide(slide: Slide, finder: Finder, mpp: float | None = None) -> Candidates:
+def find_in_slide(slide: Slide, finder: Finder, mpp: float | None = None, tissue: Tissue | None = None) -> Candidates:
     """The candidates of a slide in level-0 px, by row, then column; arguments and errors as in `search`."""
-    return search(slide, finder, mpp)[0]
+    return search(slide, finder, mpp, tissue)[0]
 
 
 def search(
-    slide: Slide, finder: Finder, mpp: float | None = None, *, tile_px: int = TILE_PX, threads: int | None = None
+    slide: Slide,
+    finder: Finder,
+    mpp: float | None = None,
+    tissue: Tissue | None = None,
+    *,
+    tile_px: int = TILE_PX,
+    threads: int | None = None,
 ) -> tuple[Candidates, Statistics]:
     """The candidates of a slide in level-0 px, and its statistics: one pass for each.
 
@@ -35,18 +41,24 @@ def search(
 
     Args:
         mpp: µm per px at which the slide is read; by default its own where that is within 10 % of 0.25, else 0.25.
+        tissue: what is searched; statistics are those of the blocks that hold some of it. None: the whole slide.
         tile_px: side of the tiles; larger where the finder's overlap asks for it.
         threads: that work on tiles at the same time; by default two, or one on one core.
 
     Raises:
         InputError: the slide's mpp is unknown, or its file is damaged.
     """
-    tiles = _Tiles(slide, finder, mpp, tile_px)
+    tiles = _Tiles(slide, finder, mpp, tile_px, tissue)
+    if not tiles.searched:
+        return Candidates(), Statistics(np.inf, 0)
     with ThreadPoolExecutor(threads or min(2, os.cpu_count() or 1)) as pool:
         statistics = finder.concluded(_total(tiles, finder, pool.map))
-        found = list(pool.map(lambda tile: tiles.owned(tile, finder.find(tiles.read(tile), statistics)), tiles.grid))
+        found = list(
+            pool.map(lambda tile: tiles.owned(tile, finder.find(tiles.read(tile), statistics)), tiles.searched)
+        )
     xy, area_px = np.concatenate([part.xy for part in found]), np.concatenate([part.area_px for part in found])
-    return Candidates(xy, area_px).moved((0, 0), tiles.scale).ordered(), statistics
+    every = Candidates(xy, area_px).moved((0, 0), tiles.scale).ordered()
+    return every if tissue is None else every[tissue.holds(every.xy)], statistics
 
 
 def reached(figures: NDArray[np.float64], candidates: Candidates, radius_px: float) -> NDArray[np.bool_]:
@@ -59,13 +71,13 @@ def reached(figures: NDArray[np.float64], candidates: Candidates, radius_px: flo
 
 
 def _total(tiles: _Tiles, finder: Finder, over: Callable[..., object]) -> NDArray[np.int64]:
-    """The finder's tally of the whole slide."""
-    first, *rest = tiles.grid
-    total = finder.tally(tiles.piece(first))  # alone, since a reader may decode its file on the first read
+    """The finder's tally of what the statistics are taken from."""
+    first, *rest = tiles.measured
+    total = _tally(tiles, finder, first)  # alone, since a reader may decode its file on the first read
     lock = Lock()
 
     def add(tile: Tile) -> None:
-        counts = finder.tally(tiles.piece(tile))
+        counts = _tally(tiles, finder, tile)
         with lock:
             np.add(total, counts, out=total)
 
@@ -73,10 +85,20 @@ def _total(tiles: _Tiles, finder: Finder, over: Callable[..., object]) -> NDArra
     return total
 
 
-class _Tiles:
-    """The tiles of a slide as a finder needs them: on its grid, with its overlap, within the border, some kept."""
+def _tally(tiles: _Tiles, finder: Finder, tile: Tile) -> NDArray[np.int64]:
+    first, *rest = (finder.tally(piece) for piece in tiles.pieces(tile))
+    return sum(rest, start=first)
 
-    def __init__(self, slide: Slide, finder: Finder, mpp: float | None, tile_px: int) -> None:
+
+class _Tiles:
+    """The tiles of a slide as a finder needs them: on its grid, with its overlap, within the border, some kept.
+
+    Attributes:
+        searched: those with tissue.
+        measured: those with a part of a block that statistics are taken from.
+    """
+
+    def __init__(self, slide: Slide, finder: Finder, mpp: float | None, tile_px: int, tissue: Tissue | None) -> None:
         own, step = slide.mpp, finder.zoom
         if mpp is None:
             mpp = own if abs(own - MPP) <= MPP_TOLERANCE * MPP else MPP
@@ -84,7 +106,11 @@ class _Tiles:
         self.scale = mpp / own
         self.size = max(1, round(slide.width_px / self.scale)), max(1, round(slide.height_px / self.scale))
         overlap = _up(finder.overlap_px, step)
-        self.grid = grid(*self.size, max(_up(tile_px, step), 2 * overlap), overlap, step)
+        every = grid(*self.size, max(_up(tile_px, step), 2 * overlap), overlap, step)
+        self.searched = touching(every, self.scale, tissue)
+        blocks = measured_blocks(self.size, self.scale, tissue, step)
+        self._blocks = np.array([block.owns for block in blocks]).reshape(-1, 4)
+        self.measured = [tile for tile in every if len(self._shares(tile))]
         self._kept: dict[Tile, Colours] = {}
         self._free = KEPT_BYTES
 
@@ -102,10 +128,21 @@ class _Tiles:
             self._kept[tile] = rgb
         return rgb
 
-    def piece(self, tile: Tile) -> Colours:
-        """What the tile owns, cut on the finder's grid: the pieces of all tiles cover the slide once."""
+    def pieces(self, tile: Tile) -> Iterator[Colours]:
+        """What the tile owns of the measured blocks, cut on the finder's grid: together each px of them once."""
+        rgb, (x0, y0, x1, y1) = self.read(tile), tile.owns
+        shares = self._shares(tile)
+        if int(np.prod(shares[:, 2:] - shares[:, :2], axis=1).sum()) == (x1 - x0) * (y1 - y0):
+            shares = np.array([tile.owns])
+        for left, top, right, bottom in (shares - (tile.x_px, tile.y_px) * 2).tolist():
+            yield rgb[top:bottom, left:right]
+
+    def _shares(self, tile: Tile) -> NDArray[np.int64]:
+        """(n, 4) rectangles of the measured blocks that the tile owns."""
         x0, y0, x1, y1 = tile.owns
-        return self.read(tile)[y0 - tile.y_px : y1 - tile.y_px, x0 - tile.x_px : x1 - tile.x_px]
+        low, high = np.maximum(self._blocks[:, :2], (x0, y0)), np.minimum(self._blocks[:, 2:], (x1, y1))
+        found: NDArray[np.int64] = np.hstack([low, high])[(low < high).all(axis=1)]
+        return found
 
     def owned(self, tile: Tile, candidates: Candidates) -> Candidates:
         """Those of the tile's candidates that it owns, in px of the slide as it is read."""

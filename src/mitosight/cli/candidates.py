@@ -21,6 +21,7 @@ def candidates(
     ),
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what tables and files say."),
     domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),
+    no_tissue: bool = typer.Option(False, "--no-tissue", help="Search the whole slide, glass too."),
     annotations: Path = typer.Option(
         None,
         "--annotations",
@@ -44,7 +45,7 @@ def candidates(
     table = read_mpp(domains) if domains is not None else None
     regions = _annotated(annotations, domains) if annotations is not None else []
     done = []
-    for found in find_in_slides(find_slides(slides), made, out, mpp, table, regions):
+    for found in find_in_slides(find_slides(slides), made, out, mpp, table, regions, no_tissue):
         typer.echo(_line(found), err=found.candidates is None)
         done.append(found)
     if annotations is not None:

@@ -179,4 +179,4 @@ def _tiles(covering: Covering, chunk: int) -> int:
 
 
 def _chunk(covering: Covering, number: int) -> Covering:
-    return replace(covering, runs=covering.chunks[number], all_runs=None)
+    return replace(covering, runs=covering.chunks[number], tissue=None)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from mitosight.dataset import working_mpp
 from mitosight.errors import InputError
 from mitosight.methods.detector import LEAST_SEARCH_PX, Detector
 from mitosight.slide import Slide
-from mitosight.tiles import Tile, around, grid
+from mitosight.tiles import Tile, Tissue, around, grid, measured_blocks, touching
 
 BAND_PX = 8192  # of a row of tiles that is read at once; a row of 1024 px tiles is then 25 MB
 CHUNK_TILES = 64  # what a killed search may lose
@@ -28,12 +27,6 @@ Run = tuple[Tile, ...]
 """Neighbours in a row of the grid, from left to right, which are read together."""
 
 
-class Tissue(Protocol):
-    """Where a slide is searched; see `mitosight.tissue`."""
-
-    def touches(self, x0: float, y0: float, x1: float, y1: float) -> bool: ...
-
-
 @dataclass(frozen=True)
 class Covering:
     """The tiles of a slide, and their pixels as arrays (H, W, 3) uint8.
@@ -43,7 +36,8 @@ class Covering:
     Attributes:
         runs: of tiles at `mpp`, in whose px they are given; in the order in which they are read.
         scale: level-0 px for one px of the tiles.
-        all_runs: those of the whole slide or its tissue, where `runs` are a few places of it.
+        tissue: what of the slide is searched; None for all of it.
+        step_px: of which the corners of tiles are multiples.
         batch: tiles at a time for a worker, at least.
     """
 
@@ -51,13 +45,20 @@ class Covering:
     runs: Sequence[Run]
     scale: float
     mpp: float
-    all_runs: Sequence[Run] | None = None
+    tissue: Tissue | None = None
+    step_px: int = 1
     batch: int = 1
 
     @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the slide in px of the tiles."""
+        return round(self.slide.width_px / self.scale), round(self.slide.height_px / self.scale)
+
+    @property
     def whole(self) -> Covering:
-        """What the statistics of the slide are taken from: all of it."""
-        return self if self.all_runs is None else replace(self, runs=self.all_runs, all_runs=None, batch=1)
+        """What the statistics of the slide are taken from: its blocks that hold tissue, whatever the tiles are."""
+        blocks = measured_blocks(self.size_px, self.scale, self.tissue, self.step_px)
+        return replace(self, runs=walk(blocks, _band_px(self.slide, self.size_px[0])), tissue=None, batch=1)
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -105,10 +106,8 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
             f"{width} x {height} px{at} is smaller than a tile of {side} px",
             f"pass a smaller --tile-px (from {LEAST_SEARCH_PX}) or a larger image",
         )
-    tiles = grid(width, height, side, detector.overlap_px, detector.grid_px)
-    if tissue is not None:
-        tiles = [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
-    return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp)
+    tiles = touching(grid(width, height, side, detector.overlap_px, detector.grid_px), scale, tissue)
+    return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp, tissue, detector.grid_px)
 
 
 def fitted_px(size_px: tuple[int, int], detector: Detector) -> int:
@@ -140,13 +139,11 @@ def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue
     Errors as in `detect`.
     """
     every = cover(slide, detector, None, tissue)
-    size = round(slide.width_px / every.scale), round(slide.height_px / every.scale)
     reach_px = REACH_UM / every.mpp
     step = math.lcm(PHASE_PX, detector.grid_px)
     least = max(LEAST_SEARCH_PX, 2 * reach_px + step + detector.overlap_px)
-    tiles = around(size, math.ceil(least / step) * step, step, xy / every.scale, reach_px)
-    runs = walk(tiles, _band_px(slide, size[0]))
-    return replace(every, runs=runs, all_runs=every.runs, batch=NEAR_BATCH)
+    tiles = around(every.size_px, math.ceil(least / step) * step, step, xy / every.scale, reach_px)
+    return replace(every, runs=walk(tiles, _band_px(slide, every.size_px[0])), batch=NEAR_BATCH)
 
 
 def near(xy: NDArray[np.float64], places: NDArray[np.float64], mpp: float) -> NDArray[np.bool_]:

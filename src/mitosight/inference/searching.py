@@ -17,11 +17,11 @@ from torch import Tensor
 
 from mitosight.detections import Detections, concatenate
 from mitosight.device import exact
-from mitosight.inference.covering import Covering, Run, Tissue, cover
+from mitosight.inference.covering import Covering, Run, cover
 from mitosight.methods.detector import Detector
 from mitosight.pipeline import ahead
 from mitosight.slide import Slide
-from mitosight.tiles import Tile
+from mitosight.tiles import Tile, Tissue
 
 SUPPRESSION_UM = 6.25  # 25 px at 0.25 µm/px (reference code of Wilm 2021)
 MOST_WORKERS = 4  # each holds the activations of a batch
@@ -106,7 +106,7 @@ def detect(
         detector: runs on the device where its weights are, in evaluation mode.
         tile_px: side of the tiles; the detector's own by default.
         batch, bf16: see `Workers`.
-        tissue: tiles that own none of it are passed over.
+        tissue: tiles that own none of it are passed over, and points outside are dropped.
 
     Returns all points above the detector's floor in level-0 px, best first.
 
@@ -118,7 +118,8 @@ def detect(
         return Detections(mpp=slide.mpp)
     with workers(detector, batch, bf16, min(MOST_WORKERS, len(covering.tiles))) as by:
         found = search(covering, detector.for_slide(covering.whole), range(len(covering.chunks)), by, progress)
-        return gathered((points for _, points in found), slide.mpp)
+        every = gathered((points for _, points in found), slide.mpp)
+    return every if tissue is None else every[tissue.holds(every.xy)]
 
 
 def search(
