@@ -240,9 +240,10 @@ import numpy as np
 from mitosight import inference
 from mitosight.cli import main
 from mitosight.detections import Detections
+from mitosight.methods.detector import Detector
 found = Detections(np.random.default_rng(0).uniform(0, 300, (5000, 2)), np.full(5000, 0.9))
 inference.search = lambda covering, *rest: [(0, found if covering.slide.name == "b.tiff" else found[:3])]
-inference.searching.SUPPRESSION_UM = 0
+Detector.suppression_um = 0
 main()
 """
 

@@ -49,7 +49,7 @@ def found_by(detector: Detector, path: Path, batch: int, most: int = 4) -> Detec
     with Slide(path) as slide, inference.workers(detector, batch, most=most) as by:
         covering = inference.cover(slide, detector)
         parts = inference.search(covering, detector, range(len(covering.chunks)), by)
-        return inference.gathered((points for _, points in parts), slide.mpp)
+        return inference.gathered((points for _, points in parts), slide.mpp, detector.suppression_um)
 
 
 def partners(one: Detections, other: Detections) -> tuple[float, float]:

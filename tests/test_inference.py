@@ -108,7 +108,7 @@ def test_suppression_reaches_across_tile_borders(tmp_path: Path, monkeypatch: py
         image[(xs - x) ** 2 + (ys - y) ** 2 < RADIUS_PX**2] = 30
     with slide_of(tmp_path, image) as slide:
         found = inference.detect(slide, Twice(), tile_px=256)
-        monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
+        monkeypatch.setattr(Twice, "suppression_um", 0.0)
         every = inference.detect(slide, Twice(), tile_px=256)
 
     def points_of(points: Detections) -> NDArray[np.int64]:

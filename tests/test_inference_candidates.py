@@ -47,9 +47,8 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("tile_px", [257, 300, 512])
 @pytest.mark.parametrize("finder", ["haematoxylin", "blue-ratio"])
-def test_the_same_candidates(slide: Path, finder: str, tile_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
-    detector = All(finder=finder).eval()
+def test_the_same_candidates(slide: Path, finder: str, tile_px: int) -> None:
+    detector = All(finder=finder, suppression_um=0.0).eval()
     with Slide(slide, mpp=0.25) as opened:
         expected, statistics = search(opened, detector.finder)
         covering = inference.cover(opened, detector, tile_px)
@@ -67,15 +66,14 @@ def test_the_same_candidates(slide: Path, finder: str, tile_px: int, monkeypatch
 
 
 @pytest.mark.parametrize("finder", ["haematoxylin", "blue-ratio"])
-def test_the_tissue_decides_and_not_the_tiles(finder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tissue_decides_and_not_the_tiles(finder: str, tmp_path: Path) -> None:
     """Glass beside tissue counts as far as it lies in a block of 512 px with tissue, whatever the tiles."""
-    monkeypatch.setattr(inference.searching, "SUPPRESSION_UM", 0.0)
     image = np.full((1100, 2300, 3), 245, np.uint8)
     scanner = next(iter(SCANNERS.values()))
     drawn = scan(draw_tissue(3, (180.0, 150.0)), scanner, 0)[0]
     image[: drawn.shape[0], : drawn.shape[1]] = drawn
     write_tiff(tmp_path / "a.tiff", image, 0.25, compression="lzw")
-    detector = All(finder=finder).eval()
+    detector = All(finder=finder, suppression_um=0.0).eval()
     with Slide(tmp_path / "a.tiff") as slide:
         where = find_tissue(slide)
         blocks = measured_blocks((2300, 1100), 1.0, where, detector.grid_px)
@@ -94,6 +92,19 @@ def test_the_tissue_decides_and_not_the_tiles(finder: str, tmp_path: Path, monke
         assert len(near.tiles) == 1 and detector.for_slide(near.whole).statistics == statistics
     assert len(expected) > 30 and statistics.pixels < everywhere.pixels
     assert finder == "haematoxylin" or statistics.threshold > everywhere.threshold  # glass lowers the mean of the ratio
+
+
+@pytest.mark.parametrize(("within_um", "points"), [(6.25, 3), (9.0, 2), (10.0, 2)])
+def test_the_pieces_of_one_figure_are_merged(tmp_path: Path, within_um: float, points: int) -> None:
+    """Dots in a row, 36 px (9 µm) and 64 px (16 µm) apart: from 9 µm on the first two are one figure."""
+    image = np.full((400, 600, 3), (235, 190, 215), np.uint8)
+    ys, xs = np.mgrid[:400, :600] + 0.5
+    for x in (200, 236, 300):
+        image[(xs - x) ** 2 + (ys - 200) ** 2 < 36] = (60, 30, 100)
+    write_tiff(tmp_path / "a.tiff", image, 0.25, compression="lzw")
+    assert All().suppression_um == 10.0
+    with Slide(tmp_path / "a.tiff") as slide:
+        assert len(inference.detect(slide, All(tile_px=256, suppression_um=within_um).eval())) == points
 
 
 def test_a_slide_of_glass_has_no_candidate(tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ class _Searching:
                 found[number] = points
                 if len(covering.chunks) > 1:
                     journal.add(number, points)
-        return inference.gathered((found[number] for number in sorted(found)), covering.slide.mpp)
+        every = (found[number] for number in sorted(found))
+        return inference.gathered(every, covering.slide.mpp, detector.suppression_um)
 
     def _progress(self, path: Path) -> Progress:
         show = self.watch(path) if self.watch is not None else None

@@ -23,7 +23,6 @@ from mitosight.pipeline import ahead
 from mitosight.slide import Slide
 from mitosight.tiles import Tile, Tissue
 
-SUPPRESSION_UM = 6.25  # 25 px at 0.25 µm/px (reference code of Wilm 2021)
 MOST_WORKERS = 4  # each holds the activations of a batch
 GPU_BATCH = 16
 GPU_READERS = 8  # threads; one decodes far less than a GPU searches
@@ -118,7 +117,7 @@ def detect(
         return Detections(mpp=slide.mpp)
     with workers(detector, batch, bf16, min(MOST_WORKERS, len(covering.tiles))) as by:
         found = search(covering, detector.for_slide(covering.whole), range(len(covering.chunks)), by, progress)
-        every = gathered((points for _, points in found), slide.mpp)
+        every = gathered((points for _, points in found), slide.mpp, detector.suppression_um)
     return every if tissue is None else every[tissue.holds(every.xy)]
 
 
@@ -151,10 +150,10 @@ def search(
         detector.train(training)
 
 
-def gathered(parts: Iterable[Detections], mpp: float) -> Detections:
-    """The points of a whole slide, best first: of those within `SUPPRESSION_UM` of each other only the best."""
+def gathered(parts: Iterable[Detections], mpp: float, suppression_um: float) -> Detections:
+    """The points of a whole slide, best first: of those within `suppression_um` of each other only the best."""
     every = concatenate(list(parts))
-    return Detections(every.xy, every.score, mpp).suppressed(SUPPRESSION_UM / mpp)
+    return Detections(every.xy, every.score, mpp).suppressed(suppression_um / mpp)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ class Detector(nn.Module):
         converted: the method of its own that a runtime other than torch computes (`mitosight.runtime`).
         least_tile_px: side of the smallest tile that it can be trained on.
         grid_px: where the tiles of a slide begin, and where they are cut to what each owns, is a multiple of it.
+        suppression_um: of the points of a slide within it of each other only the best is kept; 6.25, 25 px at 0.25
+            µm/px (reference code of Wilm 2021).
         overlap_px: of the tiles of a slide; 64, by which a figure of 50 px is whole in at least one.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
@@ -108,6 +110,7 @@ class Detector(nn.Module):
     least_tile_px: int = 32
     grid_px: int = 1
     overlap_px: int = 64
+    suppression_um: float = 6.25
     learns_balanced: bool = False
 
     def __init__(

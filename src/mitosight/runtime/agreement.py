@@ -21,7 +21,6 @@ from mitosight.phantom import SCANNERS, draw_tissue, scan
 
 Tiles = Sequence[NDArray[np.uint8]]
 NEAR_PX = 1.0
-SUPPRESSION_UM = 6.25  # as `inference` suppresses points
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def points(detector: Detector, tiles: Tiles) -> list[Detections]:
     with torch.inference_mode():
         found = [detector.detect(as_tensor(tile, device))[0] for tile in tiles]
     detector.train(training)
-    return [f.suppressed(SUPPRESSION_UM / detector.mpp) for f in found]
+    return [f.suppressed(detector.suppression_um / detector.mpp) for f in found]
 
 
 def judged_from(detector: Detector, precision: str, tolerance: float) -> float:

@@ -49,6 +49,7 @@ class CandidateDetector(Detector):
         positive_px: Amount = 25.0,
         negative_px: Amount = 25.0,
         patches_at_once: Count = 256,
+        suppression_um: Amount = 10.0,
         score_floor: Share = 0.05,
     ) -> None:
         """Arguments that all candidate methods have.
@@ -59,6 +60,9 @@ class CandidateDetector(Detector):
             positive_px, negative_px: in training a candidate is positive with a figure within the first on both axes,
                 negative with none within the second, and not used between the two.
             patches_at_once: that go through the network together in detection.
+            suppression_um: points within it of each other are merged, for the candidates that fall on one figure. 10,
+                about the size of a cell: with 6.25, as detectors of boxes have it, one in ten points on the validation
+                fields was a second one of its figure (docs/candidates.md).
             score_floor: points below are not given out.
         """
         super().__init__(scanners=scanners, mpp=mpp, mpp_tolerance=mpp_tolerance, tile_px=tile_px, augmentation=None)
@@ -70,6 +74,7 @@ class CandidateDetector(Detector):
         self.statistics: Statistics | None = None
         self.patch_px, self.positive_px, self.negative_px = patch_px, positive_px, negative_px
         self.patches_at_once, self.score_floor = patches_at_once, score_floor
+        self.suppression_um = suppression_um
         self.grid_px = self.finder.zoom
         self.overlap_px = max(type(self).overlap_px, patch_px, self.finder.overlap_px)
 
