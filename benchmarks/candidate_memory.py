@@ -1,12 +1,14 @@
 """Peak memory of a training on 10,000, 100,000 and 1,000,000 candidates, and the size of their pool.
 
     python benchmarks/candidate_memory.py --work runs/candidate-memory --steps 20 --out memory.json
+    python benchmarks/candidate_memory.py --clusters --out clusters.json
 
 Draws four regions (phantoms), looks for their candidates, and repeats these, moved by a few px, until there are enough.
 The four images go by 200 names, so that as many slides are opened as in a training on 200 regions. For each size a
 fresh process reads the pool from its file and trains a small classifier on batches from `PatchSource`. Prints JSON:
 peak resident memory of the process before the pool is read and at its end, bytes of the pool's arrays, and seconds of
-the steps.
+the steps. With --clusters it is the first sampler of `wang2023` instead: ten clusters of as many samples, of which a
+fifth is fitted on, with random features of 4,096 numbers in parts of 150, as its ResNet38 gives them.
 """
 
 from __future__ import annotations
@@ -18,17 +20,20 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from mitosight import phantom, pool, regions
 from mitosight.candidates import Haematoxylin
+from mitosight.methods.parts.dgsb import cluster_of_each
 from mitosight.outputs import versions, write_json
 from mitosight.patches import PatchSource, candidates_of
 from mitosight.pool import Pool
@@ -39,6 +44,7 @@ SIDE_UM = 256.0
 MOVED_PX = 8
 FINDER = Haematoxylin()
 PATCH_PX, BATCH = 64, 32
+CLUSTERS, SHARE, FEATURES, PART = 10, 0.2, 4096, 150
 
 
 def named_regions(work: Path) -> list[Region]:
@@ -105,6 +111,24 @@ def trained(work: Path, every: list[Region], count: int, steps: int) -> dict[str
     }
 
 
+def clustered(count: int) -> dict[str, Any]:
+    """Clusters samples in this process; returns what it took."""
+    rng = np.random.default_rng(0)
+    spread = rng.standard_normal((PART, FEATURES), dtype=np.float32)
+    cluster_of_each(lambda index: (spread for _ in range(2)), 2 * PART, CLUSTERS, 1.0, 0)  # loads the libraries
+    before, started = peak_mb(), time.perf_counter()
+
+    def features(index: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(index), PART):
+            size = min(PART, len(index) - start)
+            yield rng.permutation(spread)[:size] + rng.standard_normal((size, 1), dtype=np.float32)
+
+    cluster = cluster_of_each(features, count, CLUSTERS, SHARE, 0)
+    seconds = round(time.perf_counter() - started, 1)
+    told = {"samples": len(cluster), "clusters": len(np.unique(cluster)), "peak_mb_before": before}
+    return {**told, "peak_mb": peak_mb(), "seconds": seconds}
+
+
 def peak_mb() -> int:
     """Highest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -117,19 +141,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="batches of 32 patches")
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--out", type=Path, help="JSON of the results")
+    parser.add_argument("--clusters", action="store_true", help="the first sampler of wang2023")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    every = named_regions(given.work)
+    if given.one and given.clusters:
+        print(json.dumps(clustered(given.one)))
+        return
+    every = [] if given.clusters else named_regions(given.work)
     if given.one:
         print(json.dumps(trained(given.work, every, given.one, given.steps)))
         return
     rows = []
     for count in given.counts:
-        made(given.work, every, count)
-        command = [sys.executable, __file__, "--work", str(given.work), "--steps", str(given.steps)]
+        if given.clusters:
+            command = [sys.executable, __file__, "--clusters"]
+        else:
+            made(given.work, every, count)
+            command = [sys.executable, __file__, "--work", str(given.work), "--steps", str(given.steps)]
         done = subprocess.run([*command, "--one", str(count)], check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout))
-    result = {"command": sys.argv[1:], "versions": versions(), "regions": REGIONS, "images": DRAWN, "rows": rows}
+    drawn = {} if given.clusters else {"regions": REGIONS, "images": DRAWN}
+    result = {"command": sys.argv[1:], "versions": versions(), **drawn, "rows": rows}
     print(json.dumps(result, indent=1))
     if given.out:
         write_json(given.out, result)

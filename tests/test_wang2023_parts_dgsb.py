@@ -1,5 +1,7 @@
 """Diversity-guided sample balancing: k-means, equal draws, shortfall, difficulty, by hand."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -87,4 +89,17 @@ def test_share_for_the_fit() -> None:
     assert len(drawn) == 200 and len(set(drawn)) == 200 and drawn.min() >= 0 and drawn.max() < 1000
     assert len(dgsb.random_share(11, 0.2, seed=0, least=0)) == 3  # rounded up
     assert len(dgsb.random_share(1000, 1.0, seed=0, most=70)) == 70
+    assert len(dgsb.random_share(1_000_000, 0.2, seed=0)) == 20_000
     assert len(dgsb.random_share(900, 0.2, seed=0)) == 900 and len(dgsb.random_share(6000, 0.2, seed=0)) == 1200
+
+
+def test_features_in_one_array() -> None:
+    """In parts of two, as they were asked for, and in their order."""
+    every = np.arange(20, dtype=np.float32).reshape(10, 2)
+
+    def features(index: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(index), 2):
+            yield every[index[start : start + 2]]
+
+    index = np.array([1, 4, 5, 8, 9])
+    assert np.array_equal(dgsb.in_one(features, index), every[index])

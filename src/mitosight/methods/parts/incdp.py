@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mitosight.errors import InputError
-from mitosight.methods.parts.dgsb import FeaturesOf, nearest, random_share
+from mitosight.methods.parts.dgsb import FeaturesOf, in_one, nearest, random_share
 from mitosight.methods.parts.domain import focal_cross_entropy
 
 PARENTS = 2
@@ -66,10 +66,11 @@ def child_classes(
 ) -> tuple[NDArray[np.int64], Features]:
     """Child classes (n,) of samples of parents (n,), and their centres (2 x children, C).
 
-    k-means sees all positives and, of very many samples, a random part; then all find their centre.
+    k-means sees, of very many positives or samples, a random part; then all find their centre.
     """
-    some = np.union1d(np.flatnonzero(parent == MITOSIS), random_share(len(parent), 1.0, seed))
-    centres = child_centres(np.concatenate(list(features(some))), parent[some], children, seed)
+    positive = np.flatnonzero(parent == MITOSIS)
+    some = np.union1d(positive[random_share(len(positive), 1.0, seed)], random_share(len(parent), 1.0, seed))
+    centres = child_centres(in_one(features, some), parent[some], children, seed)
     label, done = np.empty(len(parent), np.int64), 0
     for part in features(np.arange(len(parent))):
         rows = slice(done, done + len(part))
