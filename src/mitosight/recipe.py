@@ -37,6 +37,8 @@ class Training:
         near_figure, near, background: see `dataset.TileSource`.
         validate_every: epochs between validations; the last is always followed by one.
         validation_batches: batches on which the validation losses are averaged.
+        start: folder or file of a trained model whose weights the training starts from, as far as they fit; "" for
+            those of the method.
         seed: of weights, tiles and augmentation.
         workers: processes that read tiles; 0 reads in the training process.
     """
@@ -51,6 +53,7 @@ class Training:
     background: Literal["any", "empty"] = "any"
     validate_every: Number = 1
     validation_batches: Number = 4
+    start: str = ""
     seed: Count = 0
     workers: Count = 0
 
@@ -103,15 +106,14 @@ def load(name: str, settings: Iterable[str] = ()) -> Recipe:
         UsageError: no such recipe, no valid TOML, or a key or value that is not accepted (lists the valid keys).
     """
     path, table = read_table(name, builtin(), "recipe")
+    return parse(table, path, settings)
+
+
+def parse(table: dict[str, Any], path: str | Path | None = None, settings: Iterable[str] = ()) -> Recipe:
+    """A recipe from its TOML table, with `settings` over it; raises as `load` does."""
     _check_shape(table, path)
     for setting in settings:
         _set(table, setting)
-    return parse(table, path)
-
-
-def parse(table: dict[str, Any], path: str | Path | None = None) -> Recipe:
-    """A recipe from its TOML table; raises as `load` does."""
-    _check_shape(table, path)
     return Recipe(
         table["method"],
         checked(table["method"], table.get("detector", {}), path),

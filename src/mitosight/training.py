@@ -25,6 +25,7 @@ from mitosight.methods.detector import Detector, Source
 from mitosight.outputs import write_json, write_run
 from mitosight.recipe import Recipe
 from mitosight.regions import DataFolder
+from mitosight.starting import facts_with, start_from
 from mitosight.validation import Judge
 from mitosight.workshop import Workshop
 
@@ -61,7 +62,11 @@ def train(
     workshop = lend(recipe, data.images, material, detector, out, device, begin)
     prepared = detector.prepare(workshop)
     batches = detector.batches(workshop, "train")
-    judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, material.facts())
+    facts, start = material.facts(), recipe.training.start
+    if start:
+        prepared = [*prepared, start_from(detector, start)]
+        facts = facts_with(facts, start)
+    judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, facts)
     begin()
     log = RunLog(out, quiet=process()[0] > 0)
     try:

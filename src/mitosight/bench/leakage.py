@@ -59,8 +59,11 @@ def given(protocol: Protocol, entry: Entry) -> list[tuple[Path, set[str]]]:
         file = modelfile.locate(Path(entry.model))
         found.append((file, _said(file, checkpoint.read_header(file)["provenance"].get("data", {}))))
     if entry.recipe:
-        settings = recipe.load(entry.recipe, (*protocol.set, *entry.set)).detector
-        files = [path for value in settings.values() if isinstance(value, str) and (path := Path(value)).exists()]
+        asked = recipe.load(entry.recipe, (*protocol.set, *entry.set))
+        if start := asked.training.start:
+            file = modelfile.locate(start)
+            found.append((file, _said(file, checkpoint.read_header(file)["provenance"].get("data", {}))))
+        files = [path for value in asked.detector.values() if isinstance(value, str) and (path := Path(value)).exists()]
         found += [(file, _said(file, facts)) for file in map(_weights, files) if (facts := _header(file)) is not None]
     return found
 

@@ -32,9 +32,9 @@ class Adaptation(_Strict):
     together: bool = False
     samples: Annotated[int, Field(ge=0)] = 0
     mitotic: Annotated[int, Field(ge=0)] | None = None
-    lr: float = Settings.lr
-    epochs: int = Settings.epochs
-    guard: float = Settings.guard
+    lr: Annotated[float, Field(ge=0, le=1)] = Settings.lr
+    epochs: Annotated[int, Field(ge=1)] = Settings.epochs
+    guard: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Settings.guard
     keep_norm: bool | None = Settings.keep_norm
     bf16: bool = Settings.bf16
 

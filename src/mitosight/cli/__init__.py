@@ -20,6 +20,7 @@ from mitosight.cli.demo import demo
 from mitosight.cli.detect import detect
 from mitosight.cli.evaluate import evaluate
 from mitosight.cli.export import export
+from mitosight.cli.finetune import finetune
 from mitosight.cli.info import info
 from mitosight.cli.methods import methods
 from mitosight.cli.pair import pair
@@ -70,6 +71,7 @@ app.command()(evaluate)
 app.command()(info)
 app.command()(train)
 app.command()(tune)
+app.command()(finetune)
 app.command()(detect)
 app.command()(bench)
 app.command()(adapt)

@@ -101,12 +101,17 @@ class Detector(nn.Module):
         progress: share of the training done, in (0, 1]; set by the engine at the start of each epoch.
         learns_balanced: whether it learned from as many figures as others, whatever their share in the data.
         threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
+        of_its_data: how the names of weights begin that belong to the data of a training, such as those that tell its
+            scanners; a training that starts from another model does not take them over.
+        in_stages: whether its preparation trains weights of its own, which a start from another model would undo.
         runtime: what computes `converted` ("name"), and how the check of it went; see `mitosight.runtime`.
     """
 
     title: ClassVar[str]
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "never"
     converted: ClassVar[str] = "network"
+    of_its_data: ClassVar[tuple[str, ...]] = ()
+    in_stages: ClassVar[bool] = False
     least_tile_px: int = 32
     grid_px: int = 1
     overlap_px: int = 64

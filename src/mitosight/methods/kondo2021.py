@@ -51,6 +51,7 @@ class Kondo2021(CandidateDetector):
     """
 
     title: ClassVar[str] = "Candidates and gradient reversal (Kondo 2021): blue ratio, ResNet-18, adapts to each slide"
+    of_its_data: ClassVar[tuple[str, ...]] = ("scanner.",)
     finds_place: ClassVar[bool] = False
 
     def __init__(

@@ -66,6 +66,7 @@ class Wang2023(CandidateDetector):
     """
 
     title: ClassVar[str] = "MitDet (Wang 2023): nuclei, balanced samples, new stains, child classes, activation maps"
+    in_stages: ClassVar[bool] = True
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "preparation"
     converted: ClassVar[str] = "look"
 

@@ -49,6 +49,7 @@ class Wilm2021(RetinaNet):
     """
 
     title: ClassVar[str] = "Domain Adversarial RetinaNet (Wilm 2021): gradient reversal at the bottleneck"
+    of_its_data: ClassVar[tuple[str, ...]] = ("discriminators.",)
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "training"
 
     def __init__(

@@ -55,6 +55,7 @@ class Zhang2022(DetectronRetinaNet):
     """
 
     title: ClassVar[str] = "Multi-task RetinaNet (Zhang 2022): tumour and foreground heads beside the detector, jitter"
+    of_its_data: ClassVar[tuple[str, ...]] = ("label_head.",)
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "training"
 
     def __init__(

@@ -1,0 +1,146 @@
+"""A trained model goes on learning from a lab's own annotated regions; scored before and after on regions apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mitosight import checkpoint, cohort, detections, modelfile, recipe, starting
+from mitosight.detections import Detections
+from mitosight.errors import InputError, UsageError
+from mitosight.evaluation import Report, evaluate
+from mitosight.material import gather
+from mitosight.methods import METHODS
+from mitosight.outputs import write_json
+from mitosight.recipe import Recipe
+from mitosight.regions import DataFolder, Region, fingerprint
+from mitosight.regions.checks import listed
+from mitosight.training import train
+from mitosight.validation import operating_point
+
+EPOCHS, STEPS, SLOWER = 10, 30, 10.0  # of a fine-tuning; the learning rate is that of the model's training through 10
+MODEL, BEFORE, AFTER, TABLE = "model", "before", "after", "finetune.json"
+AS_IT_IS, RE_THRESHOLD, TUNED = "as it is", "its threshold chosen on val", "fine-tuned"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of a fine-tuning: the model file, and reports on the part "test" by what was done."""
+
+    file: Path
+    reports: Mapping[str, Report]
+
+
+def recipe_of(model: Path, data: DataFolder, settings: Iterable[str] = ()) -> Recipe:
+    """The recipe by which a model goes on learning from other data: its own, shorter and slower, from its weights.
+
+    Style transfers of its training are left out, and what its training took from its data (scanners, classes) is
+    taken from the new data.
+
+    Args:
+        settings: key=value over it, as `recipe.load` takes them.
+
+    Raises:
+        UsageError: a setting that is not accepted, or a method that cannot start from a model.
+        InputError: the file is no model, or does not say how it was trained.
+    """
+    file, header = modelfile.locate(model), checkpoint.read_header(model)
+    method = METHODS[header["method"]]
+    starting.check(method)
+    told = header["provenance"].get("recipe")
+    if not isinstance(told, dict):
+        raise InputError(file, "does not say how it was trained", "train it with this version")
+    named = {
+        c: sorted({getattr(r.domain, c) for r in data.part("train")}) for c in ("scanner", "tumor_type", "species")
+    }
+    decided = method.told_by_data({}, named)
+    own: dict[str, Any] = {k: v for k, v in header["arguments"].items() if k not in decided and v is not None}
+    own |= {k: v for k, v in {"weights": "none", "restyle": 0.0, "style": ""}.items() if k in own}
+    training = {
+        **told["training"],
+        "scanners": [],
+        "labelled_scanners": [],
+        "unlabelled_tumors": [],
+        "start": str(file),
+    }
+    steps = {**told["optimisation"], "epochs": EPOCHS, "steps_per_epoch": STEPS}
+    steps["lr"] = told["optimisation"]["lr"] / SLOWER
+    table = {"method": header["method"], "detector": own, "training": training, "optimisation": steps}
+    return recipe.parse(table, file, settings)
+
+
+def finetune(model: Path, asked: Recipe, data: DataFolder, out: Path, device: torch.device) -> Tuned:
+    """Trains on the parts "train" and "val", and scores the model before and after on the part "test", if there is one.
+
+    Writes `out/model/`, the points of both in `out/before/` and `out/after/`, and `out/finetune.json`. What was stopped
+    goes on when it is called again.
+
+    Raises:
+        UsageError: `out` is the model's folder.
+        InputError: the model has seen a slide of the part "test"; or as `training.train` and `cohort.detect_slides`.
+    """
+    file = modelfile.locate(model)
+    if out.resolve() == file.parent.resolve():
+        raise UsageError(out, "is the folder of the model", "choose another --out")
+    tested = data.part("test") if "test" in data.split else []
+    _check_unseen(file, tested)
+    tuned = train(asked, data, out / MODEL, device)
+    reports = _compared(file, tuned, tested, gather(asked, data).val, data, out, device) if tested else {}
+    write_json(out / TABLE, {name: report.to_json() for name, report in reports.items()})
+    return Tuned(tuned, reports)
+
+
+def _check_unseen(file: Path, tested: Iterable[Region]) -> None:
+    known = set(checkpoint.read_header(file)["provenance"].get("data", {}).get("slides", ()))
+    if seen := sorted({slide for region in tested for slide in region.slides if fingerprint(slide) in known}):
+        raise InputError(
+            file, f"has learned from slides of the part 'test': {listed(seen)}", "test on slides that it never saw"
+        )
+
+
+def _compared(
+    before: Path,
+    after: Path,
+    tested: list[Region],
+    val: list[Region],
+    data: DataFolder,
+    out: Path,
+    device: torch.device,
+) -> dict[str, Report]:
+    """Reports on `tested` of both models, and of the first with the threshold that `val` would have it have."""
+    found = _found(before, [*tested, *val], data, out / BEFORE, device)
+    on_val = evaluate(_of(found, val), val, threshold=0.0, bootstrap=0, by_image=False)
+    points, tuned = _of(found, tested), _of(_found(after, tested, data, out / AFTER, device), tested)
+    return {
+        AS_IT_IS: evaluate(points, tested, threshold=_threshold(before)),
+        RE_THRESHOLD: evaluate(points, tested, threshold=operating_point(on_val)[0]),
+        TUNED: evaluate(tuned, tested, threshold=_threshold(after)),
+    }
+
+
+def _threshold(file: Path) -> float:
+    return float(checkpoint.read_header(file)["threshold"])
+
+
+def _of(found: Mapping[str, Detections], regions: Iterable[Region]) -> dict[str, Detections]:
+    return {region.file_name: found[region.file_name] for region in regions if region.file_name in found}
+
+
+def _found(
+    file: Path, regions: Sequence[Region], data: DataFolder, out: Path, device: torch.device
+) -> dict[str, Detections]:
+    """The points of a model on regions, by file name.
+
+    Raises:
+        InputError: a region cannot be searched.
+    """
+    detector = checkpoint.load(file).to(device)
+    how = cohort.Settings(table_mpp={r.file_name: r.mpp for r in regions if r.mpp is not None})
+    rows = cohort.detect_slides([data.image_path(r) for r in regions], file, detector, out, how)
+    if failed := [row for row in rows if row.status != cohort.OK]:
+        raise InputError(None, failed[0].message, "take the image out of the split, or mend it")
+    return detections.read(out)
