@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
+from mitosight.methods.parts import boxes
 from mitosight.methods.parts.trunk import STATISTICS, Pyramid
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.methods.wilm2021 import Wilm2021
@@ -280,3 +281,24 @@ def test_random_layers_are_not_frozen() -> None:
     lines = detector.prepare(SimpleNamespace(source=Tiles(torch.rand(1, 3, 32, 32))))  # type: ignore[arg-type]
     assert "no layer is frozen: there are no first weights to keep" in lines
     assert all(p.requires_grad for p in detector.trunk.parameters())
+
+
+def test_voted_by_hand() -> None:
+    """The second box, 4 px to the right (IoU 36 / 44), has half the score: a quarter of the vote, moves 0.8 px."""
+    square = torch.tensor([0.0, 0.0, 40.0, 40.0])
+    every = torch.stack([square, square + torch.tensor([4.0, 0, 4, 0]), square + 100])
+    score, kept = torch.tensor([0.8, 0.4, 0.6]), torch.tensor([0, 2])
+    assert boxes.voted(every, score, kept, 0.0).tolist() == [[20, 20], [120, 120]]
+    assert boxes.voted(every, score, kept, 0.5).tolist() == [pytest.approx([20.8, 20]), [120, 120]]
+    assert boxes.voted(every, score, kept, 0.9).tolist() == [[20, 20], [120, 120]]
+    assert boxes.voted(every[:0], score[:0], kept[:0], 0.5).shape == (0, 2)
+
+
+def test_a_vote_does_not_jump_where_scores_are_alike() -> None:
+    square = torch.tensor([0.0, 0.0, 40.0, 40.0])
+    every = torch.stack([square, square + torch.tensor([4.0, 0, 4, 0])])
+    found = []
+    for score in (torch.tensor([0.7001, 0.7]), torch.tensor([0.7, 0.7001])):
+        kept = boxes.suppressed(every, score, 0.4, 300)
+        found.append([float(boxes.voted(every, score, kept, iou)[0, 0]) for iou in (0.0, 0.5)])
+    assert found[0][0] == 20 and found[1][0] == 24 and abs(found[0][1] - found[1][1]) < 0.01

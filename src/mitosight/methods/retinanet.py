@@ -45,6 +45,8 @@ class RetinaNet(Detector):
             its positive anchors ("running", as detectron2 does); "l1" for plain L1.
         box_scales: centre offset, in anchor sides, and log size of a box that are coded as 1; (0.1, 0.2) as in the
             reference code, (1, 1) in detectron2 and torchvision, where the box loss weighs that much less.
+        vote_iou: boxes that overlap a kept one by that much or more vote for its place, see `parts.boxes.voted`; 0, as
+            in the reference codes: the best box alone, which is now this, now that of several that score alike.
         freeze_stages, freeze_norm: layers of the trunk that do not learn (1: the stem, 2: the first stage too) and
             batch norms that keep their statistics. Only where first weights were loaded: frozen random layers are of
             no use.
@@ -88,6 +90,7 @@ class RetinaNet(Detector):
         freeze_norm: bool = False,
         score_floor: Share = 0.05,
         nms_iou: Share = 0.4,
+        vote_iou: Share = 0.0,
         most_per_tile: Count = 300,
         restyle: Share = 0.0,
         style: str = "",
@@ -124,6 +127,7 @@ class RetinaNet(Detector):
         self.box_loss = functional.l1_loss if box_loss == "l1" else functional.smooth_l1_loss
         self.box_scales = box_scales
         self.score_floor, self.nms_iou, self.most_per_tile = score_floor, nms_iou, most_per_tile
+        self.vote_iou = vote_iou
         self.trunk = Trunk(depth, deepest)
         self.pyramid = Pyramid(self.trunk.channels, channels, self.levels)
         per_cell = len(anchor_scales) * len(anchor_ratios)
@@ -223,14 +227,14 @@ class RetinaNet(Detector):
         return {"classification": classification.sum() / self.positives, "box": box.sum() / self.positives}
 
     def decode(self, maps: tuple[Tensor, ...], size_px: tuple[int, int]) -> list[Detections]:
-        """Boxes above `score_floor`, non-maximum suppression at `nms_iou`; their centres."""
+        """Boxes above `score_floor`, non-maximum suppression at `nms_iou`; their centres, or those voted for."""
         found = boxes.reached(*self._flat(maps), self.score_floor, self.box_scales)
         return [self._kept(box, score, size_px) for box, score in found]
 
     def _kept(self, found: Tensor, score: Tensor, size_px: tuple[int, int]) -> Detections:
         """The points of one tile's boxes, which are on the CPU."""
         kept = boxes.suppressed(found, score, self.nms_iou, self.most_per_tile)
-        centre = (found[kept, :2] + found[kept, 2:]) / 2
+        centre = boxes.voted(found, score, kept, self.vote_iou)
         inside = ((centre >= 0) & (centre < torch.tensor(size_px[::-1]))).all(dim=1)
         return Detections(centre[inside].numpy(), score[kept][inside].numpy(), self.mpp)
 

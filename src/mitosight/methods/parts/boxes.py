@@ -88,6 +88,21 @@ def suppressed(boxes: Tensor, score: Tensor, iou: float, most: int) -> Tensor:
         looked_at *= AT_FIRST
 
 
+def voted(boxes: Tensor, score: Tensor, kept: Tensor, iou: float) -> Tensor:
+    """Centres (k, 2) of the boxes `kept` (k,) by suppression among all (n, 4); voted for where `iou` is above 0.
+
+    The mean of the centres of all boxes that overlap the kept one by `iou` or more, by the squares of their scores
+    (n,): box voting (Gidaris and Komodakis 2015). Boxes that score alike share a point; without it the smallest
+    difference, such as that of another precision, makes it jump from one to the other.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if not iou or not len(kept):
+        return centre[kept]
+    weight = (box_iou(boxes[kept], boxes) >= iou) * score**2
+    mean: Tensor = weight @ centre / weight.sum(dim=1, keepdim=True)
+    return mean
+
+
 def match(boxes: Tensor, anchors: Tensor, positive_iou: float, negative_iou: float, force: bool) -> Tensor:
     """For each anchor the index of its box, -1 background, -2 ignored.
 
