@@ -112,7 +112,7 @@ def test_loss_that_is_not_finite_stops_with_the_batch_named(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"step 6 \(batch 5\) is not finite: error nan"):
         run(Brightness(broken_at=6), tmp_path)
     state = tmp_path / "state.safetensors"
-    assert load_state(state, Brightness(), torch.optim.AdamW([torch.zeros(1)]))[0] == 4
+    assert load_state(state, Brightness(), torch.optim.AdamW([torch.zeros(1)]), {})[0] == 4
 
 
 def test_damaged_state_is_named(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_resumed_moments_lie_in_memory_as_their_weights(tmp_path: Path) -> None:
     module, before = fresh()
     sum(Brightness.losses(module, Noise()[0]).values()).backward()
     before.step()
-    save_state(tmp_path / "state", module, before, 1, 0.0)
+    save_state(tmp_path / "state", module, before, 1, 0.0, {})
     resumed, after = fresh()
-    load_state(tmp_path / "state", resumed, after)
+    load_state(tmp_path / "state", resumed, after, {})
     weight = resumed.layers[0].weight  # a convolution: the formats differ
     assert not weight.is_contiguous()
     for name in ("exp_avg", "exp_avg_sq"):

@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "dataset": {"augment", "batch", "errors", "regions", "slide"},
     "optimisation": set(),
     "methods": {"augment", "batch", "candidates", "detections", "errors", "optimisation", "stain_augment"},
-    "engine": {"batch", "errors", "log", "optimisation", "state"},
+    "averaging": set(),
+    "engine": {"averaging", "batch", "errors", "log", "optimisation", "state"},
     "modelfile": {"__init__", "errors"},
     "checkpoint": {*PLAIN, "methods", "modelfile"},
     "recipe": {"errors", "methods", "optimisation", "outputs"},
@@ -197,6 +198,7 @@ METHODS_ALONE = {"detector", "parts"}  # what a method may import of its own roo
 EXTENDS = {
     "chung2021": {"detectron"},
     "detectron": {"retinanet"},
+    "mitosight": {"retinanet"},
     "wilm2021": {"retinanet"},
     "zhang2022": {"detectron"},
 }

@@ -21,7 +21,7 @@ from mitosight.pool import Pool
 SIDE = 256
 SMALL: dict[str, dict[str, Any]] = {
     name: {"weights": "none", "tile_px": SIDE, "channels": 32, "normalise": "none"}
-    for name in ("retinanet", "wilm2021")
+    for name in ("retinanet", "wilm2021", "mitosight")
 }
 SMALL["zhang2022"] = {**SMALL["retinanet"], "depth": 18, "classes": ["one", "two"]}
 SMALL["chung2021"] = {

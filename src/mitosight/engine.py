@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
+from mitosight.averaging import Average
 from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.log import RunLog
@@ -59,7 +61,8 @@ def fit(
     Batch number of step s is `s * processes + rank`, and every random number of a step derives from `seed` and s, so
     that a resumed training ends with the weights of an unbroken one. Under `torchrun` gradients are averaged over
     the processes, and all end with the same weights and buffers. `after_epoch(epoch)` runs on every process after
-    each epoch, before the state is saved; what it returns is logged.
+    each epoch, before the state is saved; what it returns is logged. With `optimisation.average` the module has the
+    mean of its weights meanwhile.
 
     Returns the seconds of training, those of earlier sessions that it goes on from included.
 
@@ -70,7 +73,9 @@ def fit(
     device = next(module.parameters()).device
     optimiser = optimiser_for(module, optimisation)
     state = log.folder / STATE
-    step, before = load_state(state, module, optimiser) if state.is_file() else (0, 0.0)
+    average = Average(module, optimisation.average) if optimisation.average else None
+    mean = average.mean if average else {}
+    step, before = load_state(state, module, optimiser, mean) if state.is_file() else (0, 0.0)
     model = _LossesModule(module)
     runner: nn.Module = model
     if processes > 1:
@@ -85,12 +90,15 @@ def fit(
         torch.manual_seed(seed * 1_000_003 + step * processes + rank)
         terms = _step(runner, batch.to(device), optimiser, optimisation, step, total, number)
         step += 1
+        if average:
+            average.update(step)
         log.step(step, {**terms, "lr": optimiser.param_groups[0]["lr"], "seconds": time.monotonic() - started})
         if step % optimisation.steps_per_epoch == 0:
-            facts = after_epoch(epoch) if after_epoch is not None else {}
+            with average.in_place() if average else nullcontext():
+                facts = after_epoch(epoch) if after_epoch is not None else {}
             if rank == 0:
                 log.epoch(epoch + 1, facts)
-                save_state(state, module, optimiser, step, time.monotonic() - started)
+                save_state(state, module, optimiser, step, time.monotonic() - started, mean)
     log.finish()
     if processes > 1:
         for buffer in module.buffers():  # each process has seen other batches, and the first one's file counts

@@ -29,6 +29,8 @@ class Optimisation:
             0.95), "cosine" to 0, "constant", or "step" (times 0.1 at each share of `milestones`).
         warmup_steps: the rate of the first steps rises linearly to that of the schedule, from a thousandth of it.
         clip_norm: largest norm of the gradient; 0 for none.
+        average: decay of a running mean of the weights, which is what is validated and kept; 0 for the weights
+            themselves. See `averaging`.
         precision: "fp32" or "bf16" (autocast).
     """
 
@@ -43,6 +45,7 @@ class Optimisation:
     milestones: tuple[Amount, ...] = (0.64, 0.9)
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Amount = 0.0
+    average: Decay = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,9 +14,20 @@ from mitosight.errors import InputError
 from mitosight.outputs import whole
 
 
-def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    """Writes the weights of `module`, the moments of `optimiser`, the number of steps done and the time they took."""
+def save_state(
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+    mean: Mapping[str, Tensor],
+) -> None:
+    """Writes the weights of `module`, the moments of `optimiser`, the number of steps done and the time they took.
+
+    `mean` is a mean of the weights, by the names of the module; empty where there is none.
+    """
     tensors = {f"module.{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    tensors |= {f"mean.{k}": v.detach().cpu().contiguous() for k, v in mean.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         for name, value in moments.items():
             if isinstance(value, Tensor):
@@ -24,8 +36,10 @@ def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
         temporary.write_bytes(save(tensors, metadata={"step": str(step), "seconds": str(seconds)}))
 
 
-def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-    """Puts a saved state back; returns the number of steps done and the seconds they took.
+def load_state(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, mean: Mapping[str, Tensor]
+) -> tuple[int, float]:
+    """Puts a saved state back, into `mean` too; returns the number of steps done and the seconds they took.
 
     Raises:
         InputError: the file is damaged or belongs to another network.
@@ -36,6 +50,8 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
             step, seconds = int(told["step"]), float(told["seconds"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+        for name, value in mean.items():
+            value.copy_(tensors[f"mean.{name}"])
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0]
         raise InputError(path, f"is no state of this training ({first})", "remove it to start again") from None

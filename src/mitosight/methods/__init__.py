@@ -14,6 +14,7 @@ from mitosight.errors import UsageError
 from mitosight.methods.chung2021 import Chung2021
 from mitosight.methods.detector import Detector
 from mitosight.methods.kondo2021 import Kondo2021
+from mitosight.methods.mitosight import Mitosight
 from mitosight.methods.retinanet import RetinaNet
 from mitosight.methods.wang2023 import Wang2023
 from mitosight.methods.wilm2021 import Wilm2021
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Detector]] = {
     "zhang2022": Zhang2022,
     "kondo2021": Kondo2021,
     "wang2023": Wang2023,
+    "mitosight": Mitosight,
 }
 
 

@@ -17,6 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from mitosight.errors import InputError, UsageError
+from mitosight.methods.parts.efdmix import EFDMix
 
 STRIDES = {3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
 STAGES = ("layer2", "layer3", "layer4")  # that give C3, C4, C5
@@ -32,6 +33,9 @@ class Trunk(nn.Module):
     """ResNet without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32.
 
     With `deepest` 4 or 3 it ends there, without the stages beyond.
+
+    Attributes:
+        mix: changes the features of layer1 and layer2 in training; None leaves them.
     """
 
     def __init__(self, depth: int, deepest: int = 5) -> None:
@@ -39,6 +43,7 @@ class Trunk(nn.Module):
         if depth not in DEPTHS:
             raise UsageError(None, f"no ResNet of depth {depth}", f"depths are {', '.join(map(str, DEPTHS))}")
         self.depth = depth
+        self.mix: EFDMix | None = None
         self.body = getattr(models, f"resnet{depth}")(weights=None)
         widest = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
@@ -51,12 +56,19 @@ class Trunk(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns [C3, C4, C5], as far as it goes."""
         body = self.body
-        x = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(images)))))
+        x = self._mixed(body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(images))))))
         found: list[Tensor] = []
         for name in self.stages:
             x = getattr(body, name)(x)
+            x = self._mixed(x) if name == STAGES[0] else x
             found.append(x)
         return found
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        if self.mix is None or not self.training:
+            return x
+        mixed: Tensor = self.mix(x)
+        return mixed
 
     def freeze(self, stages: int, norm: bool) -> None:
         """Stops learning in the first `stages` (1: the stem, 2: layer1 too) and, with `norm`, in each batch norm."""
