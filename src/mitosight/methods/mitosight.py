@@ -23,7 +23,7 @@ class Mitosight(RetinaNet):
     are for speed.
 
     Choices, each an argument:
-        augmentation: "turns", quarter turns and flips (of Chung 2021 and Zhang 2022; the best run of docs/results.md, p);
+        augmentation: "turns", quarter turns and flips (Chung 2021, Zhang 2022; the best run in docs/results.md, p);
             "stains", these with elastic warp, light, blur, and the amounts of the stains changed by up to
             `stain_jitter` (of Wang 2023); "strong", that of Wilm 2021, which also enlarges figures.
         mix_probability, mix_alpha: EFDMix (of Wang 2023) of the features after the first two stages, in training.
