@@ -162,6 +162,23 @@ def test_a_given_file_that_saw_a_test_slide_is_named(tmp_path: Path) -> None:
     leakage.check(asked, folds(asked, data), data)
 
 
+def test_a_model_that_a_training_starts_from_counts(tmp_path: Path) -> None:
+    """Its header, in file or folder, says which slides it saw."""
+    model, data = tmp_path / "run" / "model.safetensors", folder("a", "b")
+    model.parent.mkdir()
+    told = {"format": 1, "mitosight": "0", "method": "retinanet", "arguments": {}, "scanners": [], "threshold": 0.5}
+    for start in (model, model.parent):
+        for slides, refused in (([fingerprint("b_test")], True), ([fingerprint("other")], False)):
+            header = {**told, "provenance": {"data": {"slides": slides}}}
+            save_file({"w": np.zeros(1)}, model, {"mitosight": json.dumps(header)})
+            asked = protocol(models=[{**MODEL, "set": [f"start={start}"]}])
+            if refused:
+                with pytest.raises(InputError, match=r"test slides were seen in .*model.safetensors \(m\): b_test"):
+                    leakage.check(asked, folds(asked, data), data)
+            else:
+                leakage.check(asked, folds(asked, data), data)
+
+
 def test_weights_of_another_origin_are_passed_over(tmp_path: Path) -> None:
     weights, data = tmp_path / "imagenet.safetensors", folder("a", "b")
     save_file({"w": np.zeros(1)}, weights)
@@ -278,6 +295,8 @@ def test_what_a_model_saw_is_what_it_says_of_its_data() -> None:
     fold = Fold("f", ("a", "b"), ("c",), {})
     assert seen_by({"labelled": ["a"]}, "scanner", fold) == {"a"}
     assert seen_by({}, "scanner", fold) == {"a", "b"}
+    older = {"labelled": ["c"], "started_from": {"labelled": ["d"]}}
+    assert seen_by({"labelled": ["a"], "started_from": older}, "scanner", fold) == {"a", "c", "d"}
     assert seen_by({"labelled": ["x"], "unlabelled_tumors": ["b"]}, "tumor_type", fold) == {"a"}
 
 

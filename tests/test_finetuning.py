@@ -1,12 +1,14 @@
 """Fine-tuning: from whose weights a training starts, what it keeps, what it refuses, what it tells."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from conftest import write_folder, write_recipe
 from mitosight import checkpoint, recipe
@@ -88,6 +90,73 @@ def test_before_and_after(model: Path, lab: Path, tmp_path: Path) -> None:
     assert written[TUNED]["f1"] == tuned.reports[TUNED].total.f1
     again = finetune(model, asked, data, tmp_path / "out", CPU)
     assert {k: r.total.f1 for k, r in again.reports.items()} == {k: r.total.f1 for k, r in tuned.reports.items()}
+
+
+def test_images_in_folders_that_tell_their_own_mpp(model: Path, lab: Path, tmp_path: Path) -> None:
+    """File names with a folder, no mpp in a table: the points are those of the same images without."""
+    asked = ["epochs=1", "steps_per_epoch=1", "lr=0"]
+    expected = finetune(model, recipe_of(model, load(lab), asked), load(lab), tmp_path / "flat", CPU).reports
+    deep = tmp_path / "deep"
+    shutil.copytree(lab / "images", deep / "images" / "one")
+    told = json.loads((lab / "annotations.json").read_text())
+    for image in told["images"]:
+        image["file_name"] = f"one/{image['file_name']}"
+    (deep / "annotations.json").write_text(json.dumps(told))
+    parts = json.loads((lab / "split.json").read_text())
+    (deep / "split.json").write_text(json.dumps({p: [f"one/{n}" for n in names] for p, names in parts.items()}))
+    lines = (lab / "domains.csv").read_text().splitlines()
+    table = [line.rpartition(",")[0] for line in lines]
+    (deep / "domains.csv").write_text("\n".join([table[0], *(f"one/{line}" for line in table[1:])]) + "\n")
+    data = load(deep)
+    assert all(region.mpp is None for region in data.regions)
+    found = finetune(model, recipe_of(model, data, asked), data, tmp_path / "out", CPU).reports
+    assert found[AS_IT_IS].total.average_precision == expected[AS_IT_IS].total.average_precision
+    assert found[AS_IT_IS].total.detections == expected[AS_IT_IS].total.detections
+
+
+def test_frozen_layers_stay_frozen(model: Path) -> None:
+    arguments = {**checkpoint.read_header(model)["arguments"], "freeze_stages": 2, "freeze_norm": True}
+    detector = create("wilm2021", ["green", "blue"], arguments)
+    start_from(detector, model)
+    assert detector.started() == ["the first 2 stages and all batch norms keep what the model has"]
+    trunk = detector.train().trunk.body  # type: ignore[union-attr]
+    assert not trunk.layer1[0].conv1.weight.requires_grad and trunk.layer3[0].conv1.weight.requires_grad  # type: ignore
+    assert not trunk.layer3[0].bn1.training  # type: ignore[union-attr, index]
+
+
+def test_another_model_under_the_same_name_is_another_training(model: Path, lab: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "model.safetensors"
+    copy.parent.mkdir()
+    shutil.copyfile(model, copy)
+    asked = recipe_of(copy, load(lab), ["epochs=1", "steps_per_epoch=1"])
+    train(asked, load(lab), tmp_path / "out", CPU)
+    train(asked, load(lab), tmp_path / "out", CPU)  # is finished
+    weights = load_file(copy)
+    with safe_open(copy, "pt") as file:
+        save_file({k: v + 1 for k, v in weights.items()}, copy, file.metadata())
+    with pytest.raises(InputError, match="start_sha256"):
+        train(asked, load(lab), tmp_path / "out", CPU)
+
+
+def test_a_training_of_an_earlier_version_goes_on(drawn: Path, tmp_path: Path) -> None:
+    """Its recipe.json lacks settings that came later, whose defaults are what it did."""
+    asked = recipe.load(str(write_recipe(tmp_path / "tiny.toml")))
+    train(asked, load(drawn), tmp_path / "out", CPU)
+    told = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    del told["training"]["start"], told["optimisation"]["average"]
+    (tmp_path / "out" / "recipe.json").write_text(json.dumps(told))
+    assert train(asked, load(drawn), tmp_path / "out", CPU).is_file()
+    told["optimisation"]["lr"] = 1.0
+    (tmp_path / "out" / "recipe.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match="another recipe"):
+        train(asked, load(drawn), tmp_path / "out", CPU)
+
+
+def test_a_single_tile_a_step_is_too_few_for_discriminators(model: Path, lab: Path, tmp_path: Path) -> None:
+    asked = recipe_of(model, load(lab), ['scanners=["green"]', "epochs=1", "steps_per_epoch=1"])
+    with pytest.raises(UsageError, match="batches of one tile; set tiles_per_scanner=2"):
+        finetune(model, asked, load(lab), tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_test_slide_that_was_learned_from_is_refused(model: Path, drawn: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Kondo 2021: label rule, branches, where its points lie, and its arguments."""
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from conftest import draw
-from mitosight import inference, pool
+from mitosight import checkpoint, inference, pool
 from mitosight.batch import Batch
 from mitosight.candidates import BlueRatio, Finder, Haematoxylin
 from mitosight.detections import Detections
@@ -212,3 +215,15 @@ def test_a_cut_region_gives_the_same_points(tmp_path: Path) -> None:
     assert np.array_equal(whole.xy[order], parts.xy[again])
     assert np.allclose(whole.score[order], parts.score[again], atol=1e-5)
     assert np.abs(np.sort(whole.xy[:, 0]) - np.sort(centres[:, 0])).max() < 1
+
+
+def test_a_model_of_an_earlier_version_keeps_its_suppression(tmp_path: Path) -> None:
+    """Its header does not name it; its threshold was chosen with 6.25 µm."""
+    detector = create("kondo2021", ["a"], {"weights": "none", "widths": [8, 4]})
+    file = checkpoint.save(tmp_path, detector, "kondo2021", {"weights": "none", "widths": [8, 4]}, {})
+    assert checkpoint.load(file).suppression_um == 10.0
+    with safe_open(file, "pt") as opened:
+        header = json.loads(opened.metadata()["mitosight"])
+    del header["arguments"]["suppression_um"]
+    save_file(load_file(file), file, {"mitosight": json.dumps(header)})
+    assert checkpoint.load(file).suppression_um == 6.25

@@ -70,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "outputs",
         "patches",
         "pool",
+        "tiles",
     },
     "training": {
         *PLAIN,
@@ -81,6 +82,7 @@ ALLOWED: dict[str, set[str]] = {
         "material",
         "measured",
         "methods",
+        "modelfile",
         "recipe",
         "starting",
         "validation",
@@ -136,6 +138,7 @@ ALLOWED: dict[str, set[str]] = {
         "cohort",
         "evaluation",
         "material",
+        "measured",
         "methods",
         "modelfile",
         "recipe",
@@ -158,6 +161,7 @@ ALLOWED: dict[str, set[str]] = {
         "probe",
         "recipe",
         "training",
+        "tiles",
     },
     "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
     "cohort": {
@@ -171,6 +175,7 @@ ALLOWED: dict[str, set[str]] = {
         "pipeline",
         "runtime",
         "slide",
+        "tiles",
         "tissue",
     },
     "adaptation": {

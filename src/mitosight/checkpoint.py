@@ -57,6 +57,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
+def _earlier(method: str) -> dict[str, Any]:
+    """What a model had whose header does not name it: values of arguments that came later with another default."""
+    return {"suppression_um": 6.25} if "suppression_um" in defaults(method) else {}
+
+
 def load(path: str | Path) -> Detector:
     """The detector of a model file or folder, in evaluation mode on the CPU.
 
@@ -66,7 +71,7 @@ def load(path: str | Path) -> Detector:
     header, file = read_header(path), modelfile.locate(path)
     method = header["method"]
     try:
-        detector = create(method, header["scanners"], header["arguments"])
+        detector = create(method, header["scanners"], {**_earlier(method), **header["arguments"]})
         detector.load_state_dict(weights_file.load_file(file))
     except UsageError as error:
         raise InputError(file, f"holds arguments that do not fit {method} ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from mitosight.detections import Detections
 from mitosight.errors import InputError, UsageError
 from mitosight.evaluation import Report, evaluate
 from mitosight.material import gather
+from mitosight.measured import measured
 from mitosight.methods import METHODS
 from mitosight.outputs import write_json
 from mitosight.recipe import Recipe
@@ -52,7 +54,7 @@ def recipe_of(model: Path, data: DataFolder, settings: Iterable[str] = ()) -> Re
     method = METHODS[header["method"]]
     starting.check(method)
     told = header["provenance"].get("recipe")
-    if not isinstance(told, dict):
+    if not isinstance(told, dict) or not told.keys() >= {"training", "optimisation"}:
         raise InputError(file, "does not say how it was trained", "train it with this version")
     named = {
         c: sorted({getattr(r.domain, c) for r in data.part("train")}) for c in ("scanner", "tumor_type", "species")
@@ -65,10 +67,10 @@ def recipe_of(model: Path, data: DataFolder, settings: Iterable[str] = ()) -> Re
         "scanners": [],
         "labelled_scanners": [],
         "unlabelled_tumors": [],
-        "start": str(file),
+        "start": str(file.resolve()),
     }
     steps = {**told["optimisation"], "epochs": EPOCHS, "steps_per_epoch": STEPS}
-    steps["lr"] = told["optimisation"]["lr"] / SLOWER
+    steps |= {"lr": told["optimisation"]["lr"] / SLOWER, "warmup_steps": 0}
     table = {"method": header["method"], "detector": own, "training": training, "optimisation": steps}
     return recipe.parse(table, file, settings)
 
@@ -88,8 +90,13 @@ def finetune(model: Path, asked: Recipe, data: DataFolder, out: Path, device: to
         raise UsageError(out, "is the folder of the model", "choose another --out")
     tested = data.part("test") if "test" in data.split else []
     _check_unseen(file, tested)
+    tested = measured(data.images, tested)
+    material = gather(asked, data)
+    val = measured(data.images, [region for region in material.val if material.counts(region)])
     tuned = train(asked, data, out / MODEL, device)
-    reports = _compared(file, tuned, tested, gather(asked, data).val, data, out, device) if tested else {}
+    if not tested or os.environ.get("RANK", "0") != "0":  # of several processes one compares
+        return Tuned(tuned, {})
+    reports = _compared(file, tuned, tested, val, data, out, device)
     write_json(out / TABLE, {name: report.to_json() for name, report in reports.items()})
     return Tuned(tuned, reports)
 
@@ -127,7 +134,7 @@ def _threshold(file: Path) -> float:
 
 
 def _of(found: Mapping[str, Detections], regions: Iterable[Region]) -> dict[str, Detections]:
-    return {region.file_name: found[region.file_name] for region in regions if region.file_name in found}
+    return {region.file_name: found[region.file_name] for region in regions}
 
 
 def _found(
@@ -139,8 +146,13 @@ def _found(
         InputError: a region cannot be searched.
     """
     detector = checkpoint.load(file).to(device)
-    how = cohort.Settings(table_mpp={r.file_name: r.mpp for r in regions if r.mpp is not None})
-    rows = cohort.detect_slides([data.image_path(r) for r in regions], file, detector, out, how)
-    if failed := [row for row in rows if row.status != cohort.OK]:
-        raise InputError(None, failed[0].message, "take the image out of the split, or mend it")
-    return detections.read(out)
+    paths = [data.image_path(region) for region in regions]
+    mpp = {path.name: region.mpp for path, region in zip(paths, regions, strict=True) if region.mpp is not None}
+    how = cohort.Settings(table_mpp=mpp)
+    found = {}
+    for region, row in zip(regions, cohort.detect_slides(paths, file, detector, out, how), strict=True):
+        if row.status != cohort.OK:
+            raise InputError(row.slide, row.message, "mend it or take it out of the split")
+        read = detections.read(out / row.detections)
+        found[region.file_name] = next(iter(read.values()), Detections(mpp=region.mpp))
+    return found

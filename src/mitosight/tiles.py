@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mitosight.errors import UsageError
 
 BLOCK_PX = 512  # side of the blocks by which statistics of a slide are taken from its tissue
+MEASURED = f"tissue in blocks of {BLOCK_PX} px"  # what results keep, that they are not taken for those of another rule
 
 Span = tuple[int, int, int]
 """Along one axis: start of a tile, and begin and end of what it owns."""

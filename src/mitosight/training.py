@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mitosight import checkpoint
+from mitosight import checkpoint, modelfile
 from mitosight.dataset import TileSource, check_sizes
 from mitosight.device import described
 from mitosight.engine import STATE, fit, leave, process
@@ -22,8 +22,8 @@ from mitosight.material import Material, gather
 from mitosight.measured import measured
 from mitosight.methods import METHODS, create
 from mitosight.methods.detector import Detector, Source
-from mitosight.outputs import write_json, write_run
-from mitosight.recipe import Recipe
+from mitosight.outputs import sha256, write_json, write_run
+from mitosight.recipe import TABLES, Recipe, parse
 from mitosight.regions import DataFolder
 from mitosight.starting import facts_with, start_from
 from mitosight.validation import Judge
@@ -53,7 +53,10 @@ def train(
     """
     material = gather(recipe, data)
     recipe, detector = _made(recipe, material)
+    recipe = _starting(recipe)
     claim = {**recipe.to_json(), "data_sha256": material.digest()}
+    if recipe.training.start:
+        claim["start_sha256"] = sha256(recipe.training.start)
     if _finished(out, claim):
         if process()[0] == 0:
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
@@ -64,7 +67,7 @@ def train(
     batches = detector.batches(workshop, "train")
     facts, start = material.facts(), recipe.training.start
     if start:
-        prepared = [*prepared, start_from(detector, start)]
+        prepared = [*prepared, start_from(detector, start), *detector.started()]
         facts = facts_with(facts, start)
     judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, facts)
     begin()
@@ -84,6 +87,16 @@ def _made(recipe: Recipe, material: Material) -> tuple[Recipe, Detector]:
     torch.manual_seed(recipe.training.seed)
     told = METHODS[recipe.method].told_by_data(recipe.detector, material.domains())
     return replace(recipe, detector=told), create(recipe.method, material.scanners, told)
+
+
+def _starting(recipe: Recipe) -> Recipe:
+    """The recipe with the file that it starts from in full: from another folder it is the same training."""
+    start = recipe.training.start
+    if not start:
+        return recipe
+    file = modelfile.locate(start)
+    modelfile.read_header(file)  # says so where it is no model
+    return replace(recipe, training=replace(recipe.training, start=str(file.resolve())))
 
 
 def _claim(out: Path, claim: dict[str, Any]) -> None:
@@ -190,8 +203,10 @@ def _finished(out: Path, claim: dict[str, Any]) -> bool:
         return False
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
+        found |= parse({key: found[key] for key in ("method", *TABLES)}).to_json()  # with settings that came later
+        found = json.loads(json.dumps(found))
         differing = [key for key, value in json.loads(json.dumps(claim)).items() if found.get(key) != value]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, UsageError):
         raise InputError(file, "is no recipe of mitosight train", "choose another --out") from None
     if differing:
         what = "this recipe on other data" if differing == ["data_sha256"] else "another recipe"

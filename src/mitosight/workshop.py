@@ -29,6 +29,7 @@ from mitosight.outputs import whole
 from mitosight.patches import PatchSource, candidates_of
 from mitosight.pool import Pool
 from mitosight.regions import fingerprint
+from mitosight.tiles import MEASURED
 
 Part = Literal["train", "val"]
 Item = TypeVar("Item")
@@ -71,7 +72,8 @@ class Workshop:
 
     def _candidates(self, part: Part, finder: Any) -> Pool:
         source, file = self._of(part), self.out / "candidates" / f"{part}.safetensors"
-        found_by = {"finder": finder.name, **asdict(finder), "mpp": source.mpp, "mpp_tolerance": source.mpp_tolerance}
+        read = {"mpp": source.mpp, "mpp_tolerance": source.mpp_tolerance, "measured": MEASURED}
+        found_by = {"finder": finder.name, **asdict(finder), **read}
         if file.is_file():
             return pool.read(file, source.regions, found_by)
         self.begin()

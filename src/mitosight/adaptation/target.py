@@ -66,7 +66,10 @@ def of_slide(
         tile = covering.tiles[k]
         image = torch.from_numpy(covering.read(tile)).permute(2, 0, 1).to(torch.float32) / 255
         samples, xy = searcher.samples(image, side_px)
-        owned = tile.owned(xy + np.array([tile.x_px, tile.y_px]))
+        xy = xy + np.array([tile.x_px, tile.y_px])
+        owned = tile.owned(xy)
+        if where is not None:
+            owned &= where.holds(xy * covering.scale)
         images += [encoded(sample, coding) for sample in samples[torch.from_numpy(owned)]]
         if len(images) >= most:
             break

@@ -26,6 +26,7 @@ from mitosight.measured import measured
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256, versions, whole, write_json
 from mitosight.regions import DataFolder, Region
+from mitosight.tiles import MEASURED
 from mitosight.training import DONE, train
 
 CELL, SHEET = "cell.json", "sheet.png"
@@ -75,6 +76,8 @@ class Bench:
             "split": dict(cell.fold.split),
             "settings": cell.fold.settings,
             "seed": cell.seed,
+            "measured": MEASURED,
+            "start": self._start(chosen.trained_by(entry)),
             "model": sha256(modelfile.locate(Path(entry.model))) if entry.model else None,
             "regions": [
                 (r.file_name, r.slide, astuple(r.domain), r.mpp, r.xy.tolist(), r.label.tolist())
@@ -82,6 +85,13 @@ class Bench:
             ],
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def _start(self, entry: Entry) -> str | None:
+        """SHA-256 of the model that a training starts from."""
+        if not entry.recipe:
+            return None
+        start = recipe.load(entry.recipe, (*self.protocol.set, *entry.set)).training.start
+        return sha256(modelfile.locate(start)) if start else None
 
     def done(self, cell: Cell) -> dict[str, Any] | None:
         """What a finished cell found; None where it is still to be done.
@@ -157,7 +167,7 @@ class Bench:
             out = folder / "found" / domain
             paths = [self.data.image_path(region) for region in own]
             mpp = {path.name: region.mpp for path, region in zip(paths, own, strict=True) if region.mpp is not None}
-            settings = cohort.Settings(table_mpp=mpp, tissue="all")
+            settings = cohort.Settings(table_mpp=mpp)
             how, used = cell.entry.adapt, (model, detector)
             prepare = None if how is None else self._adaptation(cell, how, used, paths, (settings, out))
             for region, row in zip(
@@ -238,7 +248,13 @@ class Bench:
 
 
 def seen_by(told: Mapping[str, Any], by: Column, fold: Fold) -> set[str]:
-    """The domains whose labels a model learned from, by what its file says of its data; else those of the fold."""
+    """The domains whose labels a model learned from, by what its file says of its data; else those of the fold.
+
+    Those of the model that it started from, too.
+    """
+    before: set[str] = set()
+    if started := told.get("started_from"):
+        before = seen_by(started, by, fold)
     if by == "scanner":
-        return set(told.get("labelled", fold.seen))
-    return set(fold.seen) - set(told.get("unlabelled_tumors", ()))
+        return before | set(told.get("labelled", fold.seen))
+    return before | (set(fold.seen) - set(told.get("unlabelled_tumors", ())))

@@ -109,7 +109,7 @@ def sensitivity(found: Sequence[Found]) -> dict[str, tuple[int, int, float]]:
 
 def _summed(group: Sequence[Found]) -> tuple[int, int, float]:
     count, area_mm2 = sum(len(one.candidates or ()) for one in group), sum(one.area_mm2 for one in group)
-    return sum(one.reached for one in group), sum(one.figures for one in group), count / area_mm2
+    return sum(one.reached for one in group), sum(one.figures for one in group), count / area_mm2 if area_mm2 else 0.0
 
 
 def _found(

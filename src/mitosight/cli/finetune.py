@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ def finetune(
     folder = regions.load(data, annotations=annotations, domains=domains, split=split, images=images)
     asked = finetuning.recipe_of(model, folder, settings)
     tuned = finetuning.finetune(model, asked, folder, out, choose(device))
+    if os.environ.get("RANK", "0") != "0":  # one of several processes speaks
+        return
     typer.echo(tuned.file)
     for name, report in tuned.reports.items():
         _tell(name, report)

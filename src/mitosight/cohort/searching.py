@@ -25,6 +25,7 @@ from mitosight.methods.detector import Detector
 from mitosight.outputs import alone, sha256
 from mitosight.pipeline import ahead
 from mitosight.slide import Slide
+from mitosight.tiles import MEASURED
 
 ENLARGED = 1.5  # times the model's mpp: beyond it the slide lacks what the model looks at
 
@@ -150,6 +151,8 @@ class _Searching:
             "slide": checksum,
             "model": self.record.model["sha256"],
             "preparation": self.record.prepared,
+            "measured": MEASURED,
+            "suppression_um": self.detector.suppression_um,
             **self.settings.of_points(path.name),
         }
         return {"sha256": checksum, "key": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()}

@@ -161,6 +161,10 @@ class Detector(nn.Module):
         """
         return []
 
+    def started(self) -> list[str]:
+        """Runs once the weights of another model were taken over; returns lines for the log."""
+        return []
+
     def batches(self, workshop: Workshop, part: Part) -> Source:
         """What it is trained on, and what its validation losses are taken of; asked for once it is prepared."""
         return workshop.source if part == "train" else workshop.seen

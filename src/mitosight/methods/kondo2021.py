@@ -45,7 +45,7 @@ class Kondo2021(CandidateDetector):
         weights, normalise: first weights of ImageNet and its colour statistics.
         augment: off, since none is mentioned; on turns and mirrors the patches.
         threshold: the paper takes the larger of two outputs; here it is chosen on validation. The points of one
-            figure, which may hold several candidates, are merged (6.25 µm), with those of all tiles.
+            figure, which may hold several candidates, are merged (10 µm), with those of all tiles.
         The scanner branch has one output more than training scanners from the start: that of the slide to adapt to. It
             begins the adaptation as the mean of the others (`new_scanner`).
     """

@@ -161,6 +161,14 @@ class RetinaNet(Detector):
             log.append(self.restyling.told(workshop.source[0].images.to(workshop.device)))
         return log
 
+    def started(self) -> list[str]:
+        """Freezes the layers that do not learn: there are weights to keep now."""
+        if not (self.freeze_stages or self.freeze_norm):
+            return []
+        self.trunk.freeze(self.freeze_stages, self.freeze_norm)
+        norm = " and all batch norms" if self.freeze_norm else ""
+        return [f"the first {self.freeze_stages} stages{norm} keep what the model has"]
+
     def transfer(self, workshop: Workshop) -> StyleTransfer:
         """The style transfer for `restyle`."""
         return StyleTransfer.load(self.style)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mitosight.batch import Batch
 from mitosight.errors import UsageError
-from mitosight.methods.detector import Amount, Share
+from mitosight.methods.detector import Amount, Share, Workshop
 from mitosight.methods.parts.domain import (
     LEAST_CELLS,
     DomainDiscriminator,
@@ -81,6 +81,16 @@ class Wilm2021(RetinaNet):
             {p: DomainDiscriminator(self.trunk.channels[POSITIONS.index(p)], max(1, len(self.scanners)), domain_dropout)
              for p in discriminators}
         )  # fmt: skip
+
+    def prepare(self, workshop: Workshop) -> list[str]:
+        """As `RetinaNet`.
+
+        Raises:
+            UsageError: batches of one tile, of which the discriminators' batch norms can say nothing.
+        """
+        if self.discriminators and len(workshop.source[0].images) < 2:
+            raise UsageError(None, "batches of one tile", "set tiles_per_scanner=2, or more")
+        return super().prepare(workshop)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Detection losses of the labelled tiles and the domain loss of all, weighted as `domain_form` says."""
