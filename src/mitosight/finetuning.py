@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mitosight import checkpoint, cohort, detections, modelfile, recipe, starting
+from mitosight import checkpoint, cohort, modelfile, recipe, starting
 from mitosight.detections import Detections
 from mitosight.errors import InputError, UsageError
 from mitosight.evaluation import Report, evaluate
@@ -140,19 +140,4 @@ def _of(found: Mapping[str, Detections], regions: Iterable[Region]) -> dict[str,
 def _found(
     file: Path, regions: Sequence[Region], data: DataFolder, out: Path, device: torch.device
 ) -> dict[str, Detections]:
-    """The points of a model on regions, by file name.
-
-    Raises:
-        InputError: a region cannot be searched.
-    """
-    detector = checkpoint.load(file).to(device)
-    paths = [data.image_path(region) for region in regions]
-    mpp = {path.name: region.mpp for path, region in zip(paths, regions, strict=True) if region.mpp is not None}
-    how = cohort.Settings(table_mpp=mpp)
-    found = {}
-    for region, row in zip(regions, cohort.detect_slides(paths, file, detector, out, how), strict=True):
-        if row.status != cohort.OK:
-            raise InputError(row.slide, row.message, "mend it or take it out of the split")
-        read = detections.read(out / row.detections)
-        found[region.file_name] = next(iter(read.values()), Detections(mpp=region.mpp))
-    return found
+    return cohort.search_regions(data, regions, file, checkpoint.load(file).to(device), out)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mitosight import adaptation, checkpoint, cohort, detections, modelfile, recipe
+from mitosight import adaptation, checkpoint, cohort, modelfile, recipe
 from mitosight.bench.features import plane
 from mitosight.bench.folds import Fold, domain_of, parts_of, slug
 from mitosight.bench.protocol import Adaptation, Column, Entry, Protocol
@@ -161,22 +161,14 @@ class Bench:
         Raises:
             InputError: the first image that failed.
         """
-        folder, points = self.folder(cell), {}
+        folder = self.folder(cell)
+        points: dict[str, Detections] = {}
         facts: dict[str, Any] = {}
         for domain, own in self._parts(cell, regions):
             out = folder / "found" / domain
-            paths = [self.data.image_path(region) for region in own]
-            mpp = {path.name: region.mpp for path, region in zip(paths, own, strict=True) if region.mpp is not None}
-            settings = cohort.Settings(table_mpp=mpp)
             how, used = cell.entry.adapt, (model, detector)
-            prepare = None if how is None else self._adaptation(cell, how, used, paths, (settings, out))
-            for region, row in zip(
-                own, cohort.detect_slides(paths, model, detector, out, settings, None, prepare), strict=True
-            ):
-                if row.status != cohort.OK:
-                    raise InputError(row.slide, row.message, "mend it or take it out of the split")
-                read = detections.read(out / row.detections)
-                points[region.file_name] = next(iter(read.values()), Detections(mpp=region.mpp))
+            prepare = None if how is None else self._adaptation(cell, how, used, own, out)
+            points |= cohort.search_regions(self.data, own, model, detector, out, prepare)
             told = json.loads((out / "run.json").read_text(encoding="utf-8")).get("adapted", {})
             facts |= {Path(slide).name: fact for slide, fact in told.items()}
         return points, facts
@@ -194,8 +186,8 @@ class Bench:
         cell: Cell,
         how: Adaptation,
         used: tuple[Path, Detector],
-        paths: Sequence[Path],
-        search: tuple[cohort.Settings, Path],
+        regions: Sequence[Region],
+        out: Path,
     ) -> cohort.Preparation:
         """What adapts the detector before a search; its memory lies beside a copy of the model in the cell's folder."""
         model, detector = self.folder(cell) / "memory" / modelfile.FILE, used[1]
@@ -208,7 +200,10 @@ class Bench:
         names = ("lr", "epochs", "guard", "keep_norm", "bf16")
         settings = adaptation.Settings(**{name: getattr(how, name) for name in names}, seed=cell.seed)
         each = adaptation.Each(detector, adaptation.recalled(model), settings)
-        return adaptation.Together(each, paths, search[0], used[0], search[1]) if how.together else each
+        if not how.together:
+            return each
+        paths = [self.data.image_path(region) for region in regions]
+        return adaptation.Together(each, paths, cohort.settings_of(self.data, regions), used[0], out)
 
     def scored(self, points: dict[str, Detections], regions: Sequence[Region], threshold: float) -> Report:
         """Scores by the protocol's rule."""

@@ -1,5 +1,6 @@
 """Many slides through one model: points, a summary and a record, resumed where a run was broken off."""
 
+from mitosight.cohort.annotated import search_regions, settings_of
 from mitosight.cohort.opening import first_look, opened
 from mitosight.cohort.record import FAILED, HEADER, OK, Row
 from mitosight.cohort.searching import Watch, detect_slides
@@ -18,5 +19,7 @@ __all__ = [
     "detect_slides",
     "first_look",
     "opened",
+    "search_regions",
+    "settings_of",
     "tissue_of",
 ]
