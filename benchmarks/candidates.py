@@ -33,6 +33,7 @@ from mitosight.candidates.finder import Statistics, parts
 from mitosight.measured import measured
 from mitosight.outputs import versions, whole, write_json
 from mitosight.slide import Slide, write_tiff
+from mitosight.tissue import find_tissue
 
 VARIANTS: dict[str, Finder] = {
     "haematoxylin, fixed": Haematoxylin(),
@@ -85,7 +86,7 @@ def accuracy(folder: Path, name: str, finder: Finder, share: int) -> tuple[list[
     for region in measured(data.images, data.regions[::share]):
         with Slide(data.image_path(region), table_mpp=region.mpp) as slide:
             wall, cpu = time.perf_counter(), time.process_time()
-            found, statistics = search(slide, finder)
+            found, statistics = search(slide, finder, tissue=find_tissue(slide))
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             near = reached(region.figures, found, RADIUS_UM / slide.mpp)
             numbers = (near.sum(), len(near), len(found), region.area_mm2 or 0.0, wall, cpu)
@@ -170,7 +171,7 @@ def timed(path: Path, name: str, threads: int | None) -> dict[str, Any]:
             labels = skimage.measure.label(amount > 0.4 * np.percentile(amount, 99.8))
             count = sum(60 <= part.area <= 10_000 for part in skimage.measure.regionprops(labels))
         else:
-            count = len(search(slide, VARIANTS[name], threads=threads)[0])
+            count = len(search(slide, VARIANTS[name], tissue=find_tissue(slide), threads=threads)[0])
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {"candidates": int(count), "seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_mb": peak_mb}

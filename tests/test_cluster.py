@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import dask
@@ -95,14 +96,16 @@ def test_a_worker_dies(
     assert alone[0] == 1 and alone[2].startswith(f"{bad}: is truncated")
     kept.clear()
     killed: list[int] = []
+    first = Lock()  # two slides are at work, and their first chunks may be done together
     add = Journal.add
 
     def kill(self: Journal, number: int, points: detections.Detections) -> None:
-        if not killed:
-            busy = max((keys, where) for where, keys in client.processing().items())[1]
-            assert client.processing()[busy]
-            killed.append(client.run(os.getpid)[busy])
-            os.kill(killed[0], signal.SIGKILL)
+        with first:
+            if not killed:
+                busy = max((keys, where) for where, keys in client.processing().items())[1]
+                assert client.processing()[busy]
+                killed.append(client.run(os.getpid)[busy])
+                os.kill(killed[0], signal.SIGKILL)
         add(self, number, points)
 
     monkeypatch.setattr(Journal, "add", kill)

@@ -65,9 +65,7 @@ class Trunk(nn.Module):
         return found
 
     def _mixed(self, x: Tensor) -> Tensor:
-        if self.mix is None or not self.training:
-            return x
-        mixed: Tensor = self.mix(x)
+        mixed: Tensor = x if self.mix is None else self.mix(x)
         return mixed
 
     def freeze(self, stages: int, norm: bool) -> None:
