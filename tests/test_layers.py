@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "log": {"errors"},
     "dataset": {"augment", "batch", "errors", "regions", "slide"},
     "optimisation": set(),
-    "methods": {"augment", "batch", "candidates", "detections", "errors", "optimisation", "stain_augment"},
+    "methods": {"augment", "batch", "candidates", "detections", "device", "errors", "optimisation", "stain_augment"},
     "averaging": set(),
     "engine": {"averaging", "batch", "errors", "log", "optimisation", "state"},
     "modelfile": {"__init__", "errors"},

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mitosight.candidates import Statistics, finder_named
 from mitosight.detections import Detections, concatenate
+from mitosight.device import release
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Amount, Count, Detector, Share
 
@@ -125,6 +126,7 @@ class CandidateDetector(Detector):
             part = slice(start, start + self.patches_at_once)
             decoded = self.decode(self.network(cut(image, at[part], side)), (side, side))
             found += [points.moved(corner) for points, corner in zip(decoded, origin[part].tolist(), strict=True)]
+        release()
         every = concatenate(found, self.mpp)
         return every[every.score >= self.score_floor].ranked()
 
