@@ -83,13 +83,13 @@ def test_the_tissue_decides_and_not_the_tiles(finder: str, tmp_path: Path) -> No
         everywhere = search(slide, detector.finder)[1]
         for tile_px in (256, 600, 1024):
             covering = inference.cover(slide, detector, tile_px, where)
-            assert detector.for_slide(covering.whole).statistics == statistics
+            assert detector.for_slide(covering.measured()).statistics == statistics
             found = inference.detect(slide, detector, tile_px=tile_px, tissue=where)
             assert {(round(x, 2), round(y, 2)) for x, y in found.xy.tolist()} == {
                 (round(x, 2), round(y, 2)) for x, y in expected.xy.tolist()
             }
         near = inference.cover_near(slide, detector, np.array([[300.0, 300.0]]), where)
-        assert len(near.tiles) == 1 and detector.for_slide(near.whole).statistics == statistics
+        assert len(near.tiles) == 1 and detector.for_slide(near.measured()).statistics == statistics
     assert len(expected) > 30 and statistics.pixels < everywhere.pixels
     assert finder == "haematoxylin" or statistics.threshold > everywhere.threshold  # glass lowers the mean of the ratio
 

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mitosight import colours
 from mitosight.augment import Augment
 from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.regions import HARD_NEGATIVE, MITOTIC_FIGURE, Region
 from mitosight.slide import Slide
+from mitosight.tiles import measured_blocks
+from mitosight.tissue import find_tissue
 
 COLUMNS = ("scanner", "tumor_type", "species")
 Near = Literal["corner", "radius", "inside"]
@@ -60,6 +63,21 @@ def check_sizes(images: Path, regions: Sequence[Region], tile_px: int, mpp: floa
             tile_side_px(images / region.file_name, size_px, region.mpp, tile_px, read_mpp)
 
 
+def standard_table(slide: Slide, mpp: float) -> colours.Table:
+    """What makes the colours of a slide's tissue, read at `mpp`, those of a standard slide."""
+    scale = mpp / slide.mpp
+    size_px = round(slide.width_px / scale), round(slide.height_px / scale)
+    blocks = measured_blocks(size_px, scale, find_tissue(slide), most=colours.BLOCKS)
+    return colours.table(
+        slide.read(
+            (b.owns[0] * scale, b.owns[1] * scale),
+            (b.owns[2] - b.owns[0], b.owns[3] - b.owns[1]),
+            None if scale == 1 else mpp,
+        )
+        for b in blocks
+    )
+
+
 class OpenSlides:
     """Keeps the `most` recently used slides open; closes the others."""
 
@@ -97,6 +115,7 @@ class TileSource(Dataset[Batch]):
             anywhere in the tile.
         background: the other tiles lie at "any" place, or, as far as twenty tries find one, where no figure's centre
             is ("empty": the background patches of Chung 2021).
+        standardised: whether each region is seen in the colours of a standard slide (`mitosight.colours`).
         length: number of batches.
     """
 
@@ -114,9 +133,11 @@ class TileSource(Dataset[Batch]):
     unlabelled_tumors: Sequence[str] = ()
     seed: int = 0
     augment: Augment | None = None
+    standardised: bool = False
     length: int = 1
     open_slides: int = 128
     _slides: OpenSlides | None = field(default=None, repr=False)
+    _tables: dict[Path, colours.Table] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         by_scanner = {s: [r for r in self.regions if r.domain.scanner == s] for s in self.scanners}
@@ -139,7 +160,7 @@ class TileSource(Dataset[Batch]):
         return BOX_UM / self.mpp
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_slides": None}
+        return {**self.__dict__, "_slides": None, "_tables": {}}
 
     def __len__(self) -> int:
         return self.length
@@ -175,6 +196,10 @@ class TileSource(Dataset[Batch]):
         side_px = tile_side_px(slide.path, (slide.width_px, slide.height_px), slide.mpp, self.tile_px, mpp)
         corner = self._corner(region, slide, side_px, rng)
         pixels = slide.read(corner, (self.tile_px, self.tile_px), None if mpp == slide.mpp else mpp)
+        if self.standardised:
+            if slide.path not in self._tables:
+                self._tables[slide.path] = standard_table(slide, mpp)
+            pixels = colours.changed(pixels, self._tables[slide.path])
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
         scale = slide.mpp / mpp
         points = (region.xy - np.array(corner)) * scale

@@ -118,6 +118,7 @@ def tiles_of(
         mpp_tolerance=detector.mpp_tolerance,
         tiles_per_scanner=TILES_AT_ONCE,
         near_figure=0.0,
+        standardised=detector.standardised,
         seed=seed,
         length=-(-samples // TILES_AT_ONCE),
     )

@@ -109,7 +109,9 @@ def touching(tiles: list[Tile], scale: float, tissue: Tissue | None) -> list[Til
     return [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
 
 
-def measured_blocks(size_px: tuple[int, int], scale: float, tissue: Tissue | None, step_px: int = 1) -> list[Tile]:
+def measured_blocks(
+    size_px: tuple[int, int], scale: float, tissue: Tissue | None, step_px: int = 1, most: int | None = None
+) -> list[Tile]:
     """The blocks of a slide that its statistics are taken from: those that hold tissue, or all.
 
     They are a matter of the slide and its tissue alone, not of the tiles by which it is searched.
@@ -117,8 +119,12 @@ def measured_blocks(size_px: tuple[int, int], scale: float, tissue: Tissue | Non
     Args:
         size_px: (width, height) of the slide in px of the blocks, of which one is `scale` level-0 px.
         step_px: of which their borders are multiples.
+        most: of them that are taken, evenly from the first to the last; None for all.
     """
-    return touching(grid(*size_px, BLOCK_PX, 0, step_px), scale, tissue)
+    every = touching(grid(*size_px, BLOCK_PX, 0, step_px), scale, tissue)
+    if most is None or len(every) <= most:
+        return every
+    return [every[k] for k in np.linspace(0, len(every) - 1, most).round().astype(int)]
 
 
 def _tile(column: Span, row: Span, tile_px: int, size_px: tuple[int, int]) -> Tile:

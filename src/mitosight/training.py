@@ -175,6 +175,7 @@ def lend(
         unlabelled_tumors=material.unlabelled_tumors,
         seed=recipe.training.seed,
         augment=detector.augmentation,
+        standardised=detector.standardised,
         length=steps.epochs * steps.steps_per_epoch * process()[1],
     )
     present = [s for s in scanners if any(r.domain.scanner == s for r in val)]

@@ -10,7 +10,8 @@ import torch
 
 from mitosight.adaptation.memory import Coding, decoded, encoded
 from mitosight.batch import Batch
-from mitosight.inference import cover
+from mitosight.colours import changed
+from mitosight.inference import cover, own
 from mitosight.methods.detector import Detector
 from mitosight.slide import Slide
 from mitosight.tissue import Tissue
@@ -61,10 +62,10 @@ def of_slide(
     """
     covering = cover(slide, detector, None, where)
     images: list[bytes] = []
-    searcher = detector.for_slide(covering.whole) if covering.tiles else detector
+    searcher = own(detector, covering) if covering.tiles else detector
     for k in np.random.default_rng(seed).permutation(len(covering.tiles)):
         tile = covering.tiles[k]
-        image = torch.from_numpy(covering.read(tile)).permute(2, 0, 1).to(torch.float32) / 255
+        image = torch.from_numpy(changed(covering.read(tile), searcher.table)).permute(2, 0, 1).to(torch.float32) / 255
         samples, xy = searcher.samples(image, side_px)
         xy = xy + np.array([tile.x_px, tile.y_px])
         owned = tile.owned(xy)

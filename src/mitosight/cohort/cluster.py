@@ -58,10 +58,9 @@ class Cluster:
             progress(done, total, 0.0)
 
         given: dict[str, Any] = {}
-        if type(detector).for_slide is not Detector.for_slide:
-            [(_, given)] = self._results(
-                covering, worker.statistics, {0: (self.how, replace(entire, covering=entire.covering.whole))}, look
-            )
+        if detector.standardised or type(detector).for_slide is not Detector.for_slide:
+            measured = replace(entire, covering=entire.covering.measured(detector.blocks))
+            [(_, given)] = self._results(covering, worker.statistics, {0: (self.how, measured)}, look)
         calls = {n: (self.how, replace(entire, covering=_chunk(entire.covering, n)), given) for n in chunks}
         for number, (points, mm2) in self._results(covering, worker.points, calls, look):
             done += _tiles(covering, number)

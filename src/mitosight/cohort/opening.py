@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mitosight import checkpoint, inference, modelfile, pairing, runtime
+from mitosight import checkpoint, colours, inference, modelfile, pairing, runtime
 from mitosight.cohort.settings import FirstLook, Settings, tissue_of
 from mitosight.device import placed
 from mitosight.errors import InputError, UsageError
@@ -71,5 +71,6 @@ def shown(slides: Sequence[Path], detector: Detector, settings: Settings) -> lis
             covering = inference.cover(slide, detector, side, tissue_of(slide, settings.tissue))
             if covering.tiles:
                 chosen = np.linspace(0, len(covering.tiles) - 1, min(SHOWN, len(covering.tiles))).round().astype(int)
-                return [covering.read(covering.tiles[k]) for k in chosen]
+                table = inference.own(detector, covering).table
+                return [colours.changed(covering.read(covering.tiles[k]), table) for k in chosen]
     return []

@@ -66,4 +66,4 @@ class Here:
         self, covering: Covering, detector: Detector, chunks: Sequence[int], progress: Progress
     ) -> Iterator[tuple[int, Detections]]:
         """See `Searcher`."""
-        yield from inference.search(covering, detector.for_slide(covering.whole), chunks, self.by, progress)
+        yield from inference.search(covering, inference.own(detector, covering), chunks, self.by, progress)

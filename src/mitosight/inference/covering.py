@@ -54,10 +54,12 @@ class Covering:
         """Width and height of the slide in px of the tiles."""
         return round(self.slide.width_px / self.scale), round(self.slide.height_px / self.scale)
 
-    @property
-    def whole(self) -> Covering:
-        """What the statistics of the slide are taken from: its blocks that hold tissue, whatever the tiles are."""
-        blocks = measured_blocks(self.size_px, self.scale, self.tissue, self.step_px)
+    def measured(self, most: int | None = None) -> Covering:
+        """What the statistics of the slide are taken from: its blocks that hold tissue, whatever the tiles are.
+
+        `most` of them are taken at most; None for all.
+        """
+        blocks = measured_blocks(self.size_px, self.scale, self.tissue, self.step_px, most)
         return replace(self, runs=walk(blocks, _band_px(self.slide, self.size_px[0])), tissue=None, batch=1)
 
     @cached_property

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mitosight.colours import changed
 from mitosight.detections import Detections, concatenate
 from mitosight.device import exact
 from mitosight.inference.covering import Covering, Run, cover
@@ -116,9 +117,14 @@ def detect(
     if not covering.tiles:
         return Detections(mpp=slide.mpp)
     with workers(detector, batch, bf16, min(MOST_WORKERS, len(covering.tiles))) as by:
-        found = search(covering, detector.for_slide(covering.whole), range(len(covering.chunks)), by, progress)
+        found = search(covering, own(detector, covering), range(len(covering.chunks)), by, progress)
         every = gathered((points for _, points in found), slide.mpp, detector.suppression_um)
     return every if tissue is None else every[tissue.holds(every.xy)]
+
+
+def own(detector: Detector, covering: Covering) -> Detector:
+    """The detector that searches the slide of a covering: with its statistics, where they count."""
+    return detector.for_slide(covering.measured(detector.blocks))
 
 
 def search(
@@ -190,7 +196,7 @@ def _points(
     """What a batch of tiles holds, each point kept by the tile that owns it."""
     device = next(detector.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        found = detector.detect(as_images(part.pixels, device))
+        found = detector.detect(as_images([changed(px, detector.table) for px in part.pixels], device))
     kept = []
     for tile, points in zip(part.tiles, found, strict=True):
         placed = points.moved((tile.x_px, tile.y_px))

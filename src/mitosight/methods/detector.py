@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from mitosight import colours
 from mitosight.augment import Augment
 from mitosight.batch import Batch
 from mitosight.detections import Detections
@@ -100,6 +102,9 @@ class Detector(nn.Module):
         augmentation: applied to each training tile; None for none.
         progress: share of the training done, in (0, 1]; set by the engine at the start of each epoch.
         learns_balanced: whether it learned from as many figures as others, whatever their share in the data.
+        standardised: whether it is given tiles in the colours of a standard slide (`mitosight.colours`).
+        blocks: of 512 px, that `for_slide` looks at, at most; None for all that hold tissue.
+        table: what makes the colours of the slide that is searched those of the standard one (`for_slide`).
         threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
         of_its_data: how the names of weights begin that belong to the data of a training, such as those that tell its
             scanners; a training that starts from another model does not take them over.
@@ -116,6 +121,9 @@ class Detector(nn.Module):
     grid_px: int = 1
     overlap_px: int = 64
     suppression_um: float = 6.25
+    standardised: bool = False
+    blocks: int | None = None
+    table: colours.Table | None = None
     learns_balanced: bool = False
 
     def __init__(
@@ -193,10 +201,15 @@ class Detector(nn.Module):
     def for_slide(self, tiles: Iterable[NDArray[np.uint8]]) -> Detector:
         """The detector that searches one slide: itself, or one with the statistics of the slide.
 
-        `tiles` are arrays (H, W, 3) RGB at the resolution of the search that cover the slide once; they are read
-        anew each time they are gone through. Weights are shared, and this detector stays as it is.
+        `tiles` are arrays (H, W, 3) RGB at the resolution of the search that show each part of the slide once, or as
+        many parts as `blocks` says; they are read anew each time they are gone through. Weights are shared, and this
+        detector stays as it is.
         """
-        return self
+        if not self.standardised:
+            return self
+        found = copy(self)
+        found.table = colours.table(tiles)
+        return found
 
     def samples(self, image: Tensor, side_px: int) -> tuple[Tensor, NDArray[np.float64]]:
         """What a tile (3, H, W) of a slide gives to adapt to the slide: (n, 3, side, side) and their centres (n, 2).

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from mitosight.augment import Augment, Augmentation, Turns
+from mitosight.colours import BLOCKS
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Amount, Count, Share, Size
 from mitosight.methods.parts.efdmix import EFDMix
@@ -26,8 +27,12 @@ class Mitosight(RetinaNet):
         augmentation: "turns", quarter turns and flips (Chung 2021, Zhang 2022; the best run in docs/results.md, p);
             "stains", these with elastic warp, light, blur, and the amounts of the stains changed by up to
             `stain_jitter` (of Wang 2023); "strong", that of Wilm 2021, which also enlarges figures.
+        standard: whether each slide is seen in the colours of a standard one, by the mean and deviation of its own
+            tissue (`mitosight.colours`).
         mix_probability, mix_alpha: EFDMix (of Wang 2023) of the features after the first two stages, in training.
     """
+
+    blocks = BLOCKS
 
     title: ClassVar[str] = "ours: a RetinaNet of one level; what else it takes from the five is being measured"
 
@@ -41,6 +46,7 @@ class Mitosight(RetinaNet):
         augment: bool = True,
         augmentation: Literal["turns", "stains", "strong"] = "turns",
         stain_jitter: Amount = 0.05,
+        standard: bool = False,
         mix_probability: Share = 0.0,
         mix_alpha: Size = 0.1,
         vote_iou: Share = 0.5,
@@ -57,4 +63,5 @@ class Mitosight(RetinaNet):
         if augmentation not in kinds:
             raise UsageError(None, f"augmentation = {augmentation!r}", f"accepted are {', '.join(kinds)}")
         self.augmentation = kinds[augmentation] if augment else None
+        self.standardised = standard
         self.trunk.mix = EFDMix(mix_probability, mix_alpha) if mix_probability else None

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from mitosight import checkpoint, modelfile
-from mitosight.dataset import working_mpp
+from mitosight.colours import changed
+from mitosight.dataset import standard_table, working_mpp
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
@@ -103,9 +104,11 @@ def tissue_tiles(images: Images, detector: Detector) -> list[NDArray[np.uint8]]:
                 raise InputError(path, f"is smaller than a tile of {side} px", "choose larger images")
             where = find_tissue(slide)
             places = [t for t in grid(width, height, side, 0) if where.touches(*(scale * edge for edge in t.owns))]
+            own = standard_table(slide, read_mpp) if detector.standardised else None
             for k in np.random.default_rng(0).permutation(len(places))[: -(-count // len(images.paths))]:
                 at = (places[k].x_px * scale, places[k].y_px * scale)
-                found.append(slide.read(at, (side, side), None if scale == 1 else read_mpp))
+                tile = slide.read(at, (side, side), None if scale == 1 else read_mpp)
+                found.append(changed(tile, own))
     if not found:
         raise InputError(images.paths[0], "holds no tissue, as the other images", "choose images with tissue")
     return found[:count]
