@@ -15,7 +15,7 @@ from mitosight.detections import Detections
 from mitosight.methods.detector import Amount, Count, Part, Source, Workshop
 from mitosight.methods.parts.candidates import CandidateDetector
 from mitosight.methods.parts.domain import ganin_ramp, reverse_gradient
-from mitosight.methods.parts.trunk import Trunk, known_statistics, normalise
+from mitosight.methods.parts.trunk import ResNet, known_statistics, normalise
 
 FEW = 8  # candidates on figures, below which there is little to learn from
 
@@ -74,7 +74,7 @@ class Kondo2021(CandidateDetector):
         self.scanner_weight, self.reversal, self.reversal_weight = scanner_weight, reversal, reversal_weight
         self.learns_balanced = sampling == "balanced"
         self.augmentation = Turns(flips=True) if augment else None
-        self.trunk = Trunk(depth)
+        self.trunk = ResNet(depth)
         self.mitosis = branch(self.trunk.channels[-1], widths, 2)
         self.scanner = branch(self.trunk.channels[-1], widths, len(self.scanners) + 1)
         mean, std = known_statistics(normalise)

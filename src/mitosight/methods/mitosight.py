@@ -12,6 +12,8 @@ from mitosight.colours import BLOCKS
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Amount, Count, Share, Size
 from mitosight.methods.parts.efdmix import EFDMix
+from mitosight.methods.parts.lite import EfficientNetLite0
+from mitosight.methods.parts.trunk import ResNet, Trunk
 from mitosight.methods.retinanet import Normalise, RetinaNet
 from mitosight.stain_augment import PatchAugmentation
 
@@ -24,6 +26,8 @@ class Mitosight(RetinaNet):
     are for speed.
 
     Choices, each an argument:
+        network: "resnet", of `depth`; or "efficientnet-lite0", a third of its time on a processor, whose ImageNet
+            weights come by pip (`parts.lite`).
         augmentation: "turns", quarter turns and flips (Chung 2021, Zhang 2022; the best run in docs/results.md, p);
             "stains", these with elastic warp, light, blur, and the amounts of the stains changed by up to
             `stain_jitter` (of Wang 2023); "strong", that of Wilm 2021, which also enlarges figures.
@@ -40,6 +44,7 @@ class Mitosight(RetinaNet):
         self,
         *,
         tile_px: Count = 1024,
+        network: Literal["resnet", "efficientnet-lite0"] = "resnet",
         normalise: Normalise = "midog",
         levels: Sequence[int] = (4,),
         deepest: Annotated[int, Field(ge=3, le=5)] = 4,
@@ -52,6 +57,7 @@ class Mitosight(RetinaNet):
         vote_iou: Share = 0.5,
         **detector: Any,
     ) -> None:
+        self.lite = network == "efficientnet-lite0"
         super().__init__(
             tile_px=tile_px, normalise=normalise, levels=levels, deepest=deepest, vote_iou=vote_iou, **detector
         )
@@ -65,3 +71,7 @@ class Mitosight(RetinaNet):
         self.augmentation = kinds[augmentation] if augment else None
         self.standardised = standard
         self.trunk.mix = EFDMix(mix_probability, mix_alpha) if mix_probability else None
+
+    def new_trunk(self, depth: int, deepest: int) -> Trunk:
+        """The trunk of `network`."""
+        return EfficientNetLite0(deepest) if self.lite else ResNet(depth, deepest)

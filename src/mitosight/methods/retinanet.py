@@ -19,7 +19,16 @@ from mitosight.methods.detector import Amount, Count, Detector, Share, Size, Wor
 from mitosight.methods.parts import boxes
 from mitosight.methods.parts.restyle import Codes, Restyle
 from mitosight.methods.parts.style import StyleTransfer
-from mitosight.methods.parts.trunk import STRIDES, ConvHead, Pyramid, Trunk, known_statistics, normalise, statistics
+from mitosight.methods.parts.trunk import (
+    STRIDES,
+    ConvHead,
+    Pyramid,
+    ResNet,
+    Trunk,
+    known_statistics,
+    normalise,
+    statistics,
+)
 
 Normalise = Literal["batch", "midog", "imagenet", "none"]
 FIRST_POSITIVES, MOMENTUM = 100.0, 0.9  # of the running mean of positive anchors (detectron2)
@@ -128,7 +137,7 @@ class RetinaNet(Detector):
         self.box_scales = box_scales
         self.score_floor, self.nms_iou, self.most_per_tile = score_floor, nms_iou, most_per_tile
         self.vote_iou = vote_iou
-        self.trunk = Trunk(depth, deepest)
+        self.trunk = self.new_trunk(depth, deepest)
         self.pyramid = Pyramid(self.trunk.channels, channels, self.levels)
         per_cell = len(anchor_scales) * len(anchor_ratios)
         self.class_head = ConvHead(channels, head_convs, per_cell, class_bias)
@@ -140,6 +149,10 @@ class RetinaNet(Detector):
         self.mean: Tensor
         self.std: Tensor
         self.positives: Tensor | None
+
+    def new_trunk(self, depth: int, deepest: int) -> Trunk:
+        """The trunk, with weights as they are made."""
+        return ResNet(depth, deepest)
 
     def prepare(self, workshop: Workshop) -> list[str]:
         """Loads first weights and, where tiles are restyled, the transfer; measures colour statistics on a batch."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mitosight.errors import UsageError
-from mitosight.methods.parts.trunk import Trunk, loaded
+from mitosight.methods.parts.trunk import ResNet, loaded
 
 STRIDE = 8
 Mix = Callable[[Tensor], Tensor]
@@ -166,7 +166,7 @@ class DilatedResNet(Backbone):
     def __init__(self, depth: int, mix_after: Sequence[int] = (1, 2, 3)) -> None:
         super().__init__(mix_after)
         self.name = f"ResNet-{depth}"
-        self.trunk = Trunk(depth)
+        self.trunk = ResNet(depth)
         self.channels = self.trunk.channels[-1]
         for layer, before, after in ((self.trunk.body.layer3, 1, 2), (self.trunk.body.layer4, 2, 4)):
             _dilate(layer, before, after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 from urllib.error import URLError
 
 import torch
@@ -30,20 +31,70 @@ UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Trunk(nn.Module):
-    """ResNet without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32.
-
-    With `deepest` 4 or 3 it ends there, without the stages beyond.
+    """A network without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32, as far as `deepest` goes.
 
     Attributes:
-        mix: changes the features of layer1 and layer2 in training; None leaves them.
+        channels: of C3, C4, C5.
+        mix: changes the features at strides 4 and 8 in training; None leaves them.
+        frozen: layers that keep their weights, and batch norms that keep their statistics.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels: tuple[int, ...] = ()
+        self.mix: EFDMix | None = None
+        self.frozen: list[nn.Module] = []
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Returns [C3, C4, C5], as far as it goes."""
+        raise NotImplementedError
+
+    def initialise(self, weights: str) -> tuple[bool, str]:
+        """Loads first weights: "imagenet", "none", or the path of a safetensors file.
+
+        Returns whether there are any, and what was done.
+
+        Raises:
+            InputError: the file cannot be read or holds another network.
+        """
+        raise NotImplementedError
+
+    def layers(self) -> list[nn.Module]:
+        """All layers, from the image on: the stem, each stage that `freeze` counts, in their parts."""
+        raise NotImplementedError
+
+    def stages_end(self, stages: int) -> int:
+        """How many of `layers` the first `stages` are."""
+        raise NotImplementedError
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        mixed: Tensor = x if self.mix is None else self.mix(x)
+        return mixed
+
+    def freeze(self, stages: int, norm: bool) -> None:
+        """Stops learning in the first `stages` (1: the stem, 2: as far as stride 4) and, with `norm`, in each norm."""
+        self.frozen = self.layers()[: self.stages_end(stages)]
+        self.frozen += [m for m in self.modules() if norm and isinstance(m, nn.BatchNorm2d)]
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As for any module; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+
+class ResNet(Trunk):
+    """ResNet without its head; see `Trunk`."""
 
     def __init__(self, depth: int, deepest: int = 5) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise UsageError(None, f"no ResNet of depth {depth}", f"depths are {', '.join(map(str, DEPTHS))}")
         self.depth = depth
-        self.mix: EFDMix | None = None
         self.body = getattr(models, f"resnet{depth}")(weights=None)
         widest = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
@@ -51,7 +102,6 @@ class Trunk(nn.Module):
         for name in STAGES[deepest - 2 :]:
             delattr(self.body, name)
         self.channels = (widest // 4, widest // 2, widest)[: deepest - 2]
-        self.frozen: list[nn.Module] = []  # layers that keep their weights, and batch norms that keep their statistics
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns [C3, C4, C5], as far as it goes."""
@@ -64,26 +114,14 @@ class Trunk(nn.Module):
             found.append(x)
         return found
 
-    def _mixed(self, x: Tensor) -> Tensor:
-        mixed: Tensor = x if self.mix is None else self.mix(x)
-        return mixed
-
-    def freeze(self, stages: int, norm: bool) -> None:
-        """Stops learning in the first `stages` (1: the stem, 2: layer1 too) and, with `norm`, in each batch norm."""
+    def layers(self) -> list[nn.Module]:
+        """Stem, layer1 to layer4."""
         body = self.body
-        layers = [body.conv1, body.bn1, body.layer1, *(getattr(body, name) for name in self.stages)]
-        self.frozen = layers[: stages + 1 if stages else 0]
-        self.frozen += [m for m in body.modules() if norm and isinstance(m, nn.BatchNorm2d)]
-        for module in self.frozen:
-            module.requires_grad_(False)
-        self.train(self.training)
+        return [body.conv1, body.bn1, body.layer1, *(getattr(body, name) for name in self.stages)]
 
-    def train(self, mode: bool = True) -> Trunk:
-        """As for any module; what is frozen stays in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
+    def stages_end(self, stages: int) -> int:
+        """The stem is of two parts."""
+        return stages + 1 if stages else 0
 
     def initialise(self, weights: str) -> tuple[bool, str]:
         """Loads first weights: "imagenet" (fetched), "none", or the path of a safetensors file.
