@@ -52,6 +52,7 @@ def test_built_in_protocols_and_their_recipes_are_sound() -> None:
         ({"seeds": [1, 1]}, "a seed stands twice"),
         ({"held_out": 1}, "held_out = 1 leaves nothing to learn from"),
         ({"tested": "val"}, "thresholds need held_out"),
+        ({"tested": "val", "split": "one-to-all", "unlabelled": True}, "domains that take turns, all labelled"),
         ({"split": "some"}, "input should be 'given', 'leave-one-out' or 'one-to-all'"),
     ],
 )
@@ -103,6 +104,11 @@ def test_leave_one_out() -> None:
 def test_one_to_all() -> None:
     (only,) = folds(protocol(split="one-to-all", domains=["b"]), folder("a", "b", "c"))
     assert (only.seen, only.unseen, only.split["train"]) == (("b",), ("a", "c"), ("b_train.png",))
+
+
+def test_while_a_method_is_made_thresholds_and_test_share_the_part_val() -> None:
+    (only,) = folds(protocol(split="one-to-all", domains=["b"], tested="val"), folder("a", "b", "c"))
+    assert (only.split["val"], only.split["test"]) == (("b_val.png",), ("a_val.png", "c_val.png"))
 
 
 def test_unlabelled_images_of_the_unseen_are_those_of_training_alone() -> None:

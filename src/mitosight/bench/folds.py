@@ -94,7 +94,9 @@ def _turn(
         named = seen if protocol.by == "scanner" else [d for d in learned if d not in seen]
         settings = (f"{UNLABELLED[protocol.by]}={json.dumps(named)}",)
     unseen = tuple(d for d in tested if d not in seen)
-    return Fold(slug(domain), tuple(seen), unseen, {**split, "test": _names(parts["test"])}, settings)
+    chosen = set(split["val"])  # thresholds, by these
+    test = [name for name in _names(parts["test"]) if name not in chosen]
+    return Fold(slug(domain), tuple(seen), unseen, {**split, "test": tuple(test)}, settings)
 
 
 def slug(name: str) -> str:

@@ -96,7 +96,9 @@ class Protocol(_Strict):
             all domains: of those that were seen in training and of those that were not.
         by: the column of domains.
         domains: that take their turn; () for all of the test images.
-        tested: the part of the split whose images are the test images.
+        tested: the part of the split whose images are the test images. "val", while a method is made and "test" is to
+            stay unseen: thresholds are then chosen on the images of the domains that are learned from, and only those
+            of the others are tested, unless `held_out` says otherwise.
         held_out: where the split has no part for the choice of thresholds: of the training slides of each domain every
             so manieth, which is then validation alone.
         unlabelled: whether methods that can use them are given the training images of the unseen domains, without
@@ -134,8 +136,8 @@ class Protocol(_Strict):
             raise ValueError(f"of = {unknown[0]!r} is no model with a recipe")
         if self.held_out == 1:
             raise ValueError("held_out = 1 leaves nothing to learn from")
-        if self.tested == "val" and not self.held_out:
-            raise ValueError("with tested = 'val' thresholds need held_out")
+        if self.tested == "val" and not self.held_out and (self.split == "given" or self.unlabelled):
+            raise ValueError("with tested = 'val' thresholds need held_out, or domains that take turns, all labelled")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice")
         return self
