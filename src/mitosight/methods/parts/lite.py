@@ -38,7 +38,7 @@ class Convolution(nn.Sequential):
         even = before == after
         pad: list[nn.Module] = [] if even else [nn.ZeroPad2d((before, after, before, after))]
         conv = nn.Conv2d(inputs, outputs, side, stride, before if even else 0, groups=groups, bias=False)
-        norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
+        norm = nn.BatchNorm2d(outputs, eps=1e-3)
         super().__init__(*pad, conv, norm, *([nn.ReLU6()] if active else []))
 
 
