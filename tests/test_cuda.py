@@ -67,7 +67,7 @@ def test_detect_finds_what_a_cpu_finds(
     """In fp32 all points but those at the floor; in bf16, unchecked here, most of them, as weak ones may move."""
     monkeypatch.setenv("MITOSIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(runtime.TOLERANCE, "bf16", 1.0)
-    monkeypatch.setattr("mitosight.runtime.agreement.NEAR_PX", 1000.0)
+    monkeypatch.setattr("mitosight.cohort.opening.NEAR_PX", 1000.0)
     found = []
     for device, runs in (("cpu", "torch"), ("cuda", name)):
         out = tmp_path / device

@@ -207,6 +207,8 @@ def test_agreement_by_hand(tiles: list[np.ndarray]) -> None:
     found = compare(plain, other, tiles[:1], 0.5)
     assert (found.points, found.missing, found.score) == (2, 2, pytest.approx(0.02))
     assert not found.within(0.03)
+    farther = compare(plain, other, tiles[:1], 0.5, near_px=2.0)  # of a first look, say, whose places need not be exact
+    assert farther.missing == 0 and farther.within(0.03) and "0 of 2 points more than 2 px off" in farther.told()
     assert Agreement(2, 0, 0.02, 0.5).within(0.03) and not Agreement(2, 0, 0.02, 0.0).within(0.01)
     assert Agreement(0, 0, 0.0, 0.01).within(0.03) and not Agreement(0, 0, 0.0, 0.05).within(0.03)
 

@@ -65,9 +65,10 @@ def detect(
         device=device,
     )
     on = choose(device if scheduler is None else "cpu")
-    file, detector, settings = cohort.opened(found, model, settings, on)
+    asked = settings
+    file, detector, settings = cohort.opened(found, model, asked, on)
     if fast:
-        settings = replace(settings, first=cohort.first_look(file, found, settings, on))
+        settings = replace(settings, first=cohort.first_look(file, found, asked, on))
     with Bars(len(found)) as bars:
         rows = cohort.detect_slides(found, file, detector, out, settings, bars)
     tell(found, rows, out)

@@ -18,18 +18,21 @@ from mitosight.device import placed
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
+from mitosight.runtime.agreement import NEAR_PX
 from mitosight.slide import Slide
 
+FIRST_NEAR_UM = 4.0  # how far a place of the first look may be from that of torch: the second look sees 10 around it
 SHOWN = 8  # tiles, by which a runtime is compared with torch
 SHOWN_PX = 512  # their side at most: several runtimes hold one in memory, and eight see more of a slide than two
 
 
 def opened(
-    slides: Sequence[Path], model: Path, settings: Settings, device: torch.device
+    slides: Sequence[Path], model: Path, settings: Settings, device: torch.device, near_um: float | None = None
 ) -> tuple[Path, Detector, Settings]:
     """The model's file, its detector on `device` in the runtime of `settings`, and settings with the one it became.
 
-    A runtime is compared with torch on tiles of the first slide that can be read, once for each model and machine.
+    A runtime is compared with torch on tiles of the first slide that can be read, once for each model and machine; its
+    points may lie `near_um` off, or 1 px.
 
     Raises:
         InputError: the model cannot be used.
@@ -42,12 +45,14 @@ def opened(
     plain = placed(checkpoint.load(file), device)
     if settings.runtime == "torch":
         return file, plain, settings
-    detector = runtime.open_runtime(plain, file, settings.runtime, partial(shown, slides, plain, settings))
+    near_px = NEAR_PX if near_um is None else near_um / plain.mpp
+    tiles = partial(shown, slides, plain, settings)
+    detector = runtime.open_runtime(plain, file, settings.runtime, tiles, near_px=near_px)
     return file, detector, replace(settings, runtime=str(detector.runtime.get("name", "torch")))
 
 
 def first_look(model: Path, slides: Sequence[Path], settings: Settings, device: torch.device) -> FirstLook:
-    """The first look beside a model's file, in the runtime of `settings`.
+    """The first look beside a model's file, in the runtime of `settings`: for "auto", the fastest for it.
 
     Raises:
         UsageError: there is none.
@@ -59,7 +64,7 @@ def first_look(model: Path, slides: Sequence[Path], settings: Settings, device: 
     facts = checkpoint.read_header(file)["provenance"].get("first", {})
     if facts.get("of") != sha256(model):
         raise InputError(file, "is the first look of another model", "make it again with mitosight pair")
-    _, detector, _ = opened(slides, file, settings, device)
+    _, detector, _ = opened(slides, file, settings, device, FIRST_NEAR_UM)
     return FirstLook(detector, file, sha256(file))
 
 

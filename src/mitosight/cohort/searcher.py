@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mitosight import inference
 from mitosight.cohort.scheduler import connected
-from mitosight.cohort.settings import Settings
+from mitosight.cohort.settings import FirstLook, Settings
 from mitosight.cohort.worker import How
 from mitosight.detections import Detections
 from mitosight.inference import Covering, Progress, Workers
@@ -51,8 +51,14 @@ def searcher(model: Path, checksum: str, detector: Detector, settings: Settings)
         how = How(model.resolve(), checksum, settings.device, settings.batch, settings.bf16, settings.runtime)
         with connected(settings.scheduler, how) as found:
             first = settings.first
-            early = found.how if first is None else replace(found.how, model=first.file.resolve(), sha256=first.sha256)
+            early = found.how if first is None else _early(found.how, first)
             yield found, replace(found, how=early)
+
+
+def _early(how: How, first: FirstLook) -> How:
+    """How the workers open the first look."""
+    by = str(first.detector.runtime["name"])
+    return replace(how, model=first.file.resolve(), sha256=first.sha256, runtime=by)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Agreement:
 
     Attributes:
         points: of torch that were judged.
-        missing: points of one that have no point of the other within 1 px.
+        missing: points of one that have no point of the other within `near_px`.
         score: largest difference of the scores of two that belong together.
         maps: largest difference of the raw maps, as a share of their range.
     """
@@ -38,6 +38,7 @@ class Agreement:
     missing: int
     score: float
     maps: float
+    near_px: float = NEAR_PX
 
     def within(self, tolerance: float) -> bool:
         """Whether no point is missing and scores, or without points the maps, differ by `tolerance` at most."""
@@ -47,7 +48,8 @@ class Agreement:
         """In words."""
         if not self.points:
             return f"no points to compare; raw maps differ by {self.maps:.2g} of their range"
-        return f"{self.missing} of {self.points} points more than {NEAR_PX:g} px off, scores by up to {self.score:.2g}"
+        far = f"{self.missing} of {self.points} points more than {self.near_px:g} px off"
+        return f"{far}, scores by up to {self.score:.2g}"
 
 
 def as_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -123,27 +125,28 @@ def judged_from(detector: Detector, precision: str, tolerance: float) -> float:
     return float(getattr(detector, "score_floor", 0.0)) + tolerance if precision == "fp32" else detector.threshold
 
 
-def compare(plain: Detector, other: Detector, tiles: Tiles, least: float) -> Agreement:
+def compare(plain: Detector, other: Detector, tiles: Tiles, least: float, near_px: float = NEAR_PX) -> Agreement:
     """How `other` agrees with `plain`, which is in torch fp32, on points of score `least` or more in one of them."""
-    return agreement(look(plain, tiles), look(other, tiles), least)
+    return agreement(look(plain, tiles), look(other, tiles), least, near_px)
 
 
-def agreement(plain: Look, other: Look, least: float) -> Agreement:
+def agreement(plain: Look, other: Look, least: float, near_px: float = NEAR_PX) -> Agreement:
     """As `compare`, of what both made of the same tiles."""
     pairs = list(zip(plain.points, other.points, strict=True))
-    judged = [_judged(a, b, least) for a, b in pairs] + [_judged(b, a, least) for a, b in pairs]
+    both_ways = [*pairs, *((b, a) for a, b in pairs)]
+    judged = [_judged(a, b, least, near_px) for a, b in both_ways]
     count = sum(int(np.count_nonzero(np.asarray(a.score) >= least)) for a, _ in pairs)
     missing, score = sum(m for m, _ in judged), max((s for _, s in judged), default=0.0)
-    return Agreement(count, missing, score, _maps(plain, other))
+    return Agreement(count, missing, score, _maps(plain, other), near_px)
 
 
-def _judged(of: Detections, among: Detections, least: float) -> tuple[int, float]:
+def _judged(of: Detections, among: Detections, least: float, near_px: float) -> tuple[int, float]:
     """How many points of the one have no partner, and the largest difference in score of those that have."""
     of = of[of.score >= least]
     if not len(of) or not len(among):
         return len(of), 0.0
     distance, index = cKDTree(among.xy).query(of.xy)
-    near = distance <= NEAR_PX
+    near = distance <= near_px
     apart = np.abs(of.score - among.score[index])[near]
     return int(np.count_nonzero(~near)), float(apart.max(initial=0.0))
 

@@ -17,7 +17,7 @@ from mitosight.methods import create
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
 from mitosight.runtime import cache
-from mitosight.runtime.agreement import Agreement, Tiles, agreement, drawn, judged_from, look
+from mitosight.runtime.agreement import NEAR_PX, Agreement, Tiles, agreement, drawn, judged_from, look
 from mitosight.runtime.conversion import with_runner
 from mitosight.runtime.files import SUFFIX, check_weights, export, form_of, is_exported, precision_of, read_header
 from mitosight.runtime.runners import HalfTorch, OnnxRuntime, OpenVino, Runner
@@ -41,6 +41,7 @@ class Asked:
     threads: int
     tiles: Tiles
     tolerance: float | None
+    near_px: float = NEAR_PX
 
     @property
     def device(self) -> torch.device:
@@ -76,13 +77,14 @@ def load(
     return open_runtime(placed(checkpoint.load(file), device), file, name or "torch", tiles, **settings)
 
 
-def open_runtime(
+def open_runtime(  # noqa: PLR0913  what a check hangs on, each with a default
     detector: Detector,
     model_file: Path,
     name: str,
     tiles: Shown = (),
     *,
     tolerance: float | None = None,
+    near_px: float = NEAR_PX,
     int8: bool = False,
     threads: int | None = None,
 ) -> Detector:
@@ -99,6 +101,7 @@ def open_runtime(
         tiles: (H, W, 3) uint8 that the check looks at, the first eight; best of the slides to come. Without any, drawn
             ones.
         tolerance: largest difference of scores; by default 0.001 for fp32, 0.02 for bf16, 0.1 for int8.
+        near_px: how far a point may lie from that of torch.
         int8: whether "auto" may take int8 too.
         threads: cores to be used; those that torch uses by default.
 
@@ -112,8 +115,8 @@ def open_runtime(
         return detector
     checksum = sha256(model_file)
     place = cache.folder(checksum)
-    asked = Asked(detector, Path(model_file), place, threads or torch.get_num_threads(), (), tolerance)
-    facts = {"tolerance": tolerance, "int8": int8, **cache.machine(asked.device, asked.threads)}
+    asked = Asked(detector, Path(model_file), place, threads or torch.get_num_threads(), (), tolerance, near_px)
+    facts = {"tolerance": tolerance, "near_px": near_px, "int8": int8, **cache.machine(asked.device, asked.threads)}
     file = cache.check_file(place, name, facts)
     outcome = cache.read(file)
     if outcome is None:
@@ -175,7 +178,7 @@ def _checked(asked: Asked, names: Sequence[str], lenient: bool) -> tuple[dict[st
             continue
         seen, tolerated = look(other, asked.tiles), asked.tolerated(name)
         del other
-        found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated))
+        found = agreement(plain, seen, judged_from(asked.detector, precision_of(name), tolerated), asked.near_px)
         rows[name] = _row(found, seen.seconds, tolerated)
     return rows, complete
 
