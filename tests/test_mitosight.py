@@ -19,7 +19,8 @@ def test_one_level_that_votes() -> None:
     with torch.inference_mode():
         maps = detector.network(torch.rand(1, 3, 64, 96))  # type: ignore[operator]
     assert [tuple(m.shape) for m in maps] == [(1, 5, 4, 6), (1, 20, 4, 6)]
-    assert detector.vote_iou == 0.5 and detector.augmentation == Turns(flips=True) and detector.trunk.mix is None
+    assert detector.vote_iou == 0.5 and detector.augmentation == PatchAugmentation(hed=0.1)
+    assert detector.standardised and detector.blocks == 64 and detector.trunk.mix is None
 
 
 def test_augmentations() -> None:
@@ -32,16 +33,17 @@ def test_augmentations() -> None:
         create("mitosight", ["a"], {**SMALL, "augmentation": "none"})
 
 
-def test_features_are_mixed_in_training_alone() -> None:
+@pytest.mark.parametrize(("network", "channels"), [("efficientnet-lite0", 40), ("resnet", 128)])
+def test_features_are_mixed_in_training_alone(network: str, channels: int) -> None:
     """With probability 1 and mu near 0 or 1 each image takes over the values of another; alone it stays."""
     torch.manual_seed(1)
-    detector = create("mitosight", ["a"], {**SMALL, "mix_probability": 1.0})
+    detector = create("mitosight", ["a"], {**SMALL, "network": network, "mix_probability": 1.0})
     trunk, images = detector.trunk, torch.rand(4, 3, 64, 64)
     assert isinstance(trunk.mix, EFDMix)  # type: ignore[union-attr]
-    plain = create("mitosight", ["a"], SMALL).trunk  # type: ignore[union-attr]
+    plain = create("mitosight", ["a"], {**SMALL, "network": network}).trunk  # type: ignore[union-attr]
     plain.load_state_dict(trunk.state_dict())  # type: ignore[operator, union-attr]
     with torch.no_grad():
         assert torch.equal(trunk.eval()(images)[1], plain.eval()(images)[1])  # type: ignore[operator, union-attr]
         mixed, own = trunk.train()(images), plain.train()(images)  # type: ignore[operator, union-attr]
     assert not torch.allclose(mixed[1], own[1])
-    assert mixed[0].shape == own[0].shape == (4, 128, 8, 8)
+    assert mixed[0].shape == own[0].shape == (4, channels, 8, 8)
