@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from mitosight import checkpoint, cohort, detections, inference, pairing, regions
+from mitosight.cohort.searcher import _early
+from mitosight.cohort.settings import FirstLook
+from mitosight.cohort.worker import How
 from mitosight.inference.covering import REACH_UM
 from mitosight.methods import create
 from mitosight.methods.detector import Detector
@@ -134,3 +137,13 @@ def test_what_is_no_pair(data: Path, tmp_path: Path, mitosight: Run) -> None:
     status, _, told = mitosight(*run)
     assert status == 1 and "is the first look of another model; make it again with mitosight pair" in told
     assert not (tmp_path / "out").exists() and pairing.FOLDER == "first"
+
+
+def test_workers_open_the_first_look_as_this_process_did() -> None:
+    """In its own runtime, and as lenient with places: 4 µm are 8 px at 0.5 µm/px."""
+    detector = create("retinanet", ["a"], {"weights": "none", "mpp": 0.5})
+    detector.runtime = {"name": "openvino-bf16"}
+    how = How(Path("/m/model.safetensors"), "1", "cpu", None, False, "torch")
+    early = _early(how, FirstLook(detector, Path("/m/first/model.safetensors"), "2"))
+    assert (early.model, early.sha256) == (Path("/m/first/model.safetensors"), "2")
+    assert (early.runtime, early.near_px, how.near_px) == ("openvino-bf16", 8.0, 1.0)

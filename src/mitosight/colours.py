@@ -16,7 +16,7 @@ from PIL import Image
 Table = NDArray[np.uint8]
 """(3, 256): the byte that takes the place of each, by colour channel."""
 
-MEAN, DEVIATION = (0.14, 0.34, 0.17), (0.10, 0.17, 0.08)  # of red, green, blue, to base 10: between those of scanners
+MEAN, DEVIATION = (0.14, 0.34, 0.17), (0.10, 0.17, 0.08)  # of red, green, blue, to base 10; about four scanners' mean
 PALE = 0.05  # a px whose densities have a lower mean is glass
 STRETCHED = 3.0  # the most by which densities are stretched or pressed together
 EVERY = 4  # of rows and columns, one is counted

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mitosight import checkpoint, colours, inference, modelfile, pairing, runtime
-from mitosight.cohort.settings import FirstLook, Settings, tissue_of
+from mitosight.cohort.settings import FIRST_NEAR_UM, FirstLook, Settings, tissue_of
 from mitosight.device import placed
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
@@ -21,7 +21,6 @@ from mitosight.outputs import sha256
 from mitosight.runtime.agreement import NEAR_PX
 from mitosight.slide import Slide
 
-FIRST_NEAR_UM = 4.0  # how far a place of the first look may be from that of torch: the second look sees 10 around it
 SHOWN = 8  # tiles, by which a runtime is compared with torch
 SHOWN_PX = 512  # their side at most: several runtimes hold one in memory, and eight see more of a slide than two
 

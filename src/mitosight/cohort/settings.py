@@ -14,6 +14,8 @@ from mitosight.outputs import sha256
 from mitosight.slide import Slide
 from mitosight.tissue import Tissue, find_tissue, tissue_from_geojson
 
+FIRST_NEAR_UM = 4.0  # how far a place of the first look may be from that of torch: the second look sees 10 around it
+
 
 @dataclass(frozen=True)
 class FirstLook:

@@ -18,6 +18,7 @@ from mitosight.errors import InputError
 from mitosight.inference import Covering, Workers
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
+from mitosight.runtime.agreement import NEAR_PX
 
 MEND = "slides and the model must lie at the same path for all workers"
 
@@ -29,6 +30,7 @@ class How:
     Attributes:
         model: absolute path of the model's file, whose checksum is `sha256`.
         device: as of `--device`; "gpu-by-name" gives each of the workers 0, 1, 2... a GPU of its own.
+        near_px: how far points may lie from those of torch in another runtime.
     """
 
     model: Path
@@ -37,6 +39,7 @@ class How:
     batch: int | None
     bf16: bool
     runtime: str
+    near_px: float = NEAR_PX
 
 
 @dataclass(frozen=True)
@@ -127,4 +130,4 @@ def _load(how: How) -> tuple[Detector, Workers]:
     threads = me.state.nthreads
     _lasting.enter_context(device.exact())
     by = inference.made(where, threads, how.batch, how.bf16)
-    return runtime.load(how.model, how.runtime, device=where, threads=threads), by
+    return runtime.load(how.model, how.runtime, device=where, threads=threads, near_px=how.near_px), by

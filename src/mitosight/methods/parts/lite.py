@@ -88,13 +88,9 @@ class EfficientNetLite0(Trunk):
                 found.append(x)
         return found
 
-    def layers(self) -> list[nn.Module]:
-        """The stem, and the groups of blocks."""
-        return [self.stem, *self.groups]
-
-    def stages_end(self, stages: int) -> int:
-        """The first two groups are one stage, as far as stride 4."""
-        return stages + 1 if stages > 1 else stages
+    def layers(self) -> list[list[nn.Module]]:
+        """The stem, two groups of blocks as far as stride 4, each of the others."""
+        return [[self.stem], [*self.groups[:2]], *([group] for group in self.groups[2:])]
 
     def initialise(self, weights: str) -> tuple[bool, str]:
         """Loads first weights: "imagenet" (of the package), "none", or the path of a safetensors file.

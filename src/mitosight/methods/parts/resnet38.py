@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mitosight.errors import UsageError
+from mitosight.methods.parts.freezing import Freezing
 from mitosight.methods.parts.trunk import ResNet, loaded
 
 STRIDE = 8
 Mix = Callable[[Tensor], Tensor]
 
 
-class Backbone(nn.Module):
+class Backbone(Freezing):
     """Stages one after another: (N, 3, H, W) to (N, channels, H / 8, W / 8).
 
     Attributes:
         name: for messages.
         channels: of the features.
         mix_after: number of stages after each of which `mix` is applied.
-        frozen: layers that keep their weights, and batch norms that keep their statistics.
     """
 
     name: str
@@ -31,7 +31,6 @@ class Backbone(nn.Module):
     def __init__(self, mix_after: Sequence[int]) -> None:
         super().__init__()
         self.mix_after = tuple(mix_after)
-        self.frozen: list[nn.Module] = []
 
     @property
     def stages(self) -> Sequence[nn.Module]:
@@ -47,20 +46,9 @@ class Backbone(nn.Module):
                 x = mix(x)
         return x
 
-    def freeze(self, stages: int, norm: bool) -> None:
-        """Stops learning in the first `stages` and, with `norm`, in every batch norm, which keeps its statistics."""
-        self.frozen = list(self.stages[:stages])
-        self.frozen += [m for m in self.modules() if norm and isinstance(m, nn.BatchNorm2d)]
-        for module in self.frozen:
-            module.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Backbone:
-        """As for any module; what is frozen stays in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
+    def layers(self) -> list[list[nn.Module]]:
+        """One of each stage."""
+        return [[stage] for stage in self.stages]
 
     def initialise(self, weights: str) -> tuple[bool, str]:
         """Loads first weights, as `Trunk.initialise` does; returns whether there are any, and what was done."""

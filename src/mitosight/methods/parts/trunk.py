@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 from urllib.error import URLError
 
 import torch
@@ -19,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.parts.efdmix import EFDMix
+from mitosight.methods.parts.freezing import Freezing
 
 STRIDES = {3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
 STAGES = ("layer2", "layer3", "layer4")  # that give C3, C4, C5
@@ -30,20 +30,20 @@ STATISTICS = {  # mean and standard deviation by colour channel
 UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-class Trunk(nn.Module):
+class Trunk(Freezing):
     """A network without its head: (N, 3, H, W) to C3, C4, C5 at strides 8, 16, 32, as far as `deepest` goes.
+
+    Its first stage is the stem, the second goes as far as stride 4.
 
     Attributes:
         channels: of C3, C4, C5.
         mix: changes the features at strides 4 and 8 in training; None leaves them.
-        frozen: layers that keep their weights, and batch norms that keep their statistics.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.channels: tuple[int, ...] = ()
         self.mix: EFDMix | None = None
-        self.frozen: list[nn.Module] = []
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns [C3, C4, C5], as far as it goes."""
@@ -59,32 +59,9 @@ class Trunk(nn.Module):
         """
         raise NotImplementedError
 
-    def layers(self) -> list[nn.Module]:
-        """All layers, from the image on: the stem, each stage that `freeze` counts, in their parts."""
-        raise NotImplementedError
-
-    def stages_end(self, stages: int) -> int:
-        """How many of `layers` the first `stages` are."""
-        raise NotImplementedError
-
     def _mixed(self, x: Tensor) -> Tensor:
         mixed: Tensor = x if self.mix is None else self.mix(x)
         return mixed
-
-    def freeze(self, stages: int, norm: bool) -> None:
-        """Stops learning in the first `stages` (1: the stem, 2: as far as stride 4) and, with `norm`, in each norm."""
-        self.frozen = self.layers()[: self.stages_end(stages)]
-        self.frozen += [m for m in self.modules() if norm and isinstance(m, nn.BatchNorm2d)]
-        for module in self.frozen:
-            module.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """As for any module; what is frozen stays in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
 
 
 class ResNet(Trunk):
@@ -114,14 +91,10 @@ class ResNet(Trunk):
             found.append(x)
         return found
 
-    def layers(self) -> list[nn.Module]:
-        """Stem, layer1 to layer4."""
+    def layers(self) -> list[list[nn.Module]]:
+        """The stem, layer1 to layer4."""
         body = self.body
-        return [body.conv1, body.bn1, body.layer1, *(getattr(body, name) for name in self.stages)]
-
-    def stages_end(self, stages: int) -> int:
-        """The stem is of two parts."""
-        return stages + 1 if stages else 0
+        return [[body.conv1, body.bn1], [body.layer1], *([getattr(body, name)] for name in self.stages)]
 
     def initialise(self, weights: str) -> tuple[bool, str]:
         """Loads first weights: "imagenet" (fetched), "none", or the path of a safetensors file.
