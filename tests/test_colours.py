@@ -90,7 +90,7 @@ def test_training_and_search_see_the_same(tmp_path: Path, rng: np.random.Generat
     with Slide(path) as slide:
         own = inference.own(detector, inference.cover(slide, detector, None, find_tissue(slide)))
         assert own.table is not None and detector.table is None
-        assert (own.table == dataset.standard_table(slide, 0.25)).all()
+        assert (own.table == dataset.standard_table(slide)).all()
     region = Region(
         "a.tiff", 700, 600, np.array([[300.0, 300.0]]), np.array([1]), domain=Domain(scanner="one"), mpp=0.25
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mitosight.errors import UsageError
-from mitosight.tiles import Tile, around, grid, measured_blocks
+from mitosight.tiles import Tile, around, grid, measured_blocks, sampled_blocks
 
 
 def test_by_hand() -> None:
@@ -143,3 +143,12 @@ def test_measured_blocks_by_hand() -> None:
     assert [b.owns for b in measured_blocks((1000, 512), 1.0, None)] == [(0, 0, 500, 512), (500, 0, 1000, 512)]
     assert [b.owns for b in measured_blocks((1000, 512), 2.0, _Left())] == [(0, 0, 500, 512)]
     assert len(measured_blocks((1000, 512), 1.0, _Left())) == 2
+
+
+def test_sampled_blocks_by_hand() -> None:
+    """Ten blocks of 256 px side by side, of which the tissue holds four, 0 to 1024; of four the first, a middle one and
+    the last are three."""
+    size = (2560, 256)
+    assert [b.owns[0] for b in sampled_blocks(size, _Left(), 64)] == [0, 256, 512, 768]
+    assert [b.owns[0] for b in sampled_blocks(size, _Left(), 3)] == [0, 512, 768]
+    assert [b.owns for b in sampled_blocks((300, 100), None, 64)] == [(0, 0, 150, 100), (150, 0, 300, 100)]

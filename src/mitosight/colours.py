@@ -20,7 +20,7 @@ MEAN, DEVIATION = (0.14, 0.34, 0.17), (0.10, 0.17, 0.08)  # of red, green, blue,
 PALE = 0.05  # a px whose densities have a lower mean is glass
 STRETCHED = 3.0  # the most by which densities are stretched or pressed together
 EVERY = 4  # of rows and columns, one is counted
-BLOCKS = 64  # of 512 px, that show the colours of a slide
+BLOCKS = 64  # of the slide that show its colours (`tiles.sampled_blocks`)
 DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255)
 
 

@@ -20,7 +20,7 @@ from mitosight.batch import Batch
 from mitosight.errors import InputError
 from mitosight.regions import HARD_NEGATIVE, MITOTIC_FIGURE, Region
 from mitosight.slide import Slide
-from mitosight.tiles import measured_blocks
+from mitosight.tiles import sampled_blocks
 from mitosight.tissue import find_tissue
 
 COLUMNS = ("scanner", "tumor_type", "species")
@@ -63,19 +63,11 @@ def check_sizes(images: Path, regions: Sequence[Region], tile_px: int, mpp: floa
             tile_side_px(images / region.file_name, size_px, region.mpp, tile_px, read_mpp)
 
 
-def standard_table(slide: Slide, mpp: float) -> colours.Table:
-    """What makes the colours of a slide's tissue, read at `mpp`, those of a standard slide."""
-    scale = mpp / slide.mpp
-    size_px = round(slide.width_px / scale), round(slide.height_px / scale)
-    blocks = measured_blocks(size_px, scale, find_tissue(slide), most=colours.BLOCKS)
-    return colours.table(
-        slide.read(
-            (b.owns[0] * scale, b.owns[1] * scale),
-            (b.owns[2] - b.owns[0], b.owns[3] - b.owns[1]),
-            None if scale == 1 else mpp,
-        )
-        for b in blocks
-    )
+def standard_table(slide: Slide) -> colours.Table:
+    """What makes the colours of a slide's tissue those of a standard slide."""
+    blocks = sampled_blocks((slide.width_px, slide.height_px), find_tissue(slide), colours.BLOCKS)
+    boxes = (block.owns for block in blocks)
+    return colours.table(slide.read((x0, y0), (x1 - x0, y1 - y0)) for x0, y0, x1, y1 in boxes)
 
 
 class OpenSlides:
@@ -198,7 +190,7 @@ class TileSource(Dataset[Batch]):
         pixels = slide.read(corner, (self.tile_px, self.tile_px), None if mpp == slide.mpp else mpp)
         if self.standardised:
             if slide.path not in self._tables:
-                self._tables[slide.path] = standard_table(slide, mpp)
+                self._tables[slide.path] = standard_table(slide)
             pixels = colours.changed(pixels, self._tables[slide.path])
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
         scale = slide.mpp / mpp

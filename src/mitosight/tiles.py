@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mitosight.errors import UsageError
 
 BLOCK_PX = 512  # side of the blocks by which statistics of a slide are taken from its tissue
-MEASURED = f"tissue in blocks of {BLOCK_PX} px"  # what results keep, that they are not taken for those of another rule
+SAMPLE_PX = 256  # side in level-0 px of those that show its colours
+MEASURED = f"tissue in blocks of {BLOCK_PX} px, its colours in some of {SAMPLE_PX} level-0 px"  # kept with results
 
 Span = tuple[int, int, int]
 """Along one axis: start of a tile, and begin and end of what it owns."""
@@ -109,9 +110,7 @@ def touching(tiles: list[Tile], scale: float, tissue: Tissue | None) -> list[Til
     return [tile for tile in tiles if tissue.touches(*(scale * edge for edge in tile.owns))]
 
 
-def measured_blocks(
-    size_px: tuple[int, int], scale: float, tissue: Tissue | None, step_px: int = 1, most: int | None = None
-) -> list[Tile]:
+def measured_blocks(size_px: tuple[int, int], scale: float, tissue: Tissue | None, step_px: int = 1) -> list[Tile]:
     """The blocks of a slide that its statistics are taken from: those that hold tissue, or all.
 
     They are a matter of the slide and its tissue alone, not of the tiles by which it is searched.
@@ -119,10 +118,17 @@ def measured_blocks(
     Args:
         size_px: (width, height) of the slide in px of the blocks, of which one is `scale` level-0 px.
         step_px: of which their borders are multiples.
-        most: of them that are taken, evenly from the first to the last; None for all.
     """
-    every = touching(grid(*size_px, BLOCK_PX, 0, step_px), scale, tissue)
-    if most is None or len(every) <= most:
+    return touching(grid(*size_px, BLOCK_PX, 0, step_px), scale, tissue)
+
+
+def sampled_blocks(size_px: tuple[int, int], tissue: Tissue | None, most: int) -> list[Tile]:
+    """At most so many blocks that hold tissue, evenly from the first to the last; in level-0 px, as `size_px` is.
+
+    They are smaller than those of `measured_blocks`, and show a slide's colours whatever resolution it is searched at.
+    """
+    every = touching(grid(*size_px, SAMPLE_PX, 0), 1.0, tissue)
+    if len(every) <= most:
         return every
     return [every[k] for k in np.linspace(0, len(every) - 1, most).round().astype(int)]
 

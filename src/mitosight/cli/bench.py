@@ -27,13 +27,14 @@ def bench(
     from mitosight.device import choose
     from mitosight.errors import UsageError
 
-    if len(data) != 1 and (annotations or domains or split):
-        raise UsageError(None, f"{len(data)} data folders", "--annotations, --domains and --split go with one --data")
+    if not data and (annotations or domains or split):
+        raise UsageError(None, "no data folder", "--annotations, --domains and --split go with one --data")
     chosen = benches.load(protocol)
-    folders = [regions.load(path, annotations=annotations, domains=domains, split=split) for path in data] or [
-        benches.drawn(chosen, out / "data")
-    ]
-    results = benches.run(chosen, regions.merged(folders), out, choose(device), scheduler=scheduler, watch=_tell)
+    if data:
+        folder = regions.together(data, annotations=annotations, domains=domains, split=split)
+    else:
+        folder = benches.drawn(chosen, out / "data")
+    results = benches.run(chosen, folder, out, choose(device), scheduler=scheduler, watch=_tell)
     typer.echo("\n" + (out / "results.md").read_text(encoding="utf-8"))
     typer.echo(out / "report.html")
     if results["failed"]:

@@ -10,7 +10,9 @@ import typer
 
 def train(
     recipe: str = typer.Argument(..., help="Name of a built-in recipe (see `mitosight methods`) or a TOML file."),
-    data: Path = typer.Option(..., help="Data folder: images/, annotations.json, domains.csv, split.json."),
+    data: list[Path] = typer.Option(
+        ..., help="Data folder: images/, annotations.json, domains.csv, split.json; may be repeated."
+    ),
     out: Path = typer.Option(..., help="Folder of the model; a training that was stopped goes on there."),
     settings: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
@@ -26,7 +28,7 @@ def train(
 
     chosen = recipes.load(recipe, settings)
     where = choose(device)
-    folder = regions.load(data, annotations=annotations, domains=domains, split=split, images=images)
+    folder = regions.together(data, annotations=annotations, domains=domains, split=split, images=images)
     from mitosight.training import train as run
 
     model = run(chosen, folder, out, where)

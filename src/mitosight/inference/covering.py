@@ -15,13 +15,13 @@ from mitosight.dataset import working_mpp
 from mitosight.errors import InputError
 from mitosight.methods.detector import LEAST_SEARCH_PX, Detector
 from mitosight.slide import Slide
-from mitosight.tiles import Tile, Tissue, around, grid, measured_blocks, touching
+from mitosight.tiles import Tile, Tissue, around, grid, measured_blocks, sampled_blocks, touching
 
 BAND_PX = 8192  # of a row of tiles that is read at once; a row of 1024 px tiles is then 25 MB
 CHUNK_TILES = 64  # what a killed search may lose
 NEAR_BATCH = 8  # tiles of a second look, which are small
 PHASE_PX = 32  # of which their place and side is a multiple, as most of a grid's: the coarsest stride of a trunk
-REACH_UM = 10.0  # how far from the place of the first look a figure may be: 7.5 by which that counts as seen, and some
+REACH_UM = 7.0  # how far from the place of the first look a figure may be: 6 by which that counts as seen, and some
 
 Run = tuple[Tile, ...]
 """Neighbours in a row of the grid, from left to right, which are read together."""
@@ -57,10 +57,15 @@ class Covering:
     def measured(self, most: int | None = None) -> Covering:
         """What the statistics of the slide are taken from: its blocks that hold tissue, whatever the tiles are.
 
-        `most` of them are taken at most; None for all.
+        With `most`, a sample of so many small ones in px of level 0, whatever the resolution of the search is.
         """
-        blocks = measured_blocks(self.size_px, self.scale, self.tissue, self.step_px, most)
-        return replace(self, runs=walk(blocks, _band_px(self.slide, self.size_px[0])), tissue=None, batch=1)
+        at = self
+        if most is None:
+            blocks = measured_blocks(self.size_px, self.scale, self.tissue, self.step_px)
+        else:
+            at = replace(self, scale=1.0, mpp=self.slide.mpp)
+            blocks = sampled_blocks(at.size_px, self.tissue, most)
+        return replace(at, runs=walk(blocks, _band_px(self.slide, at.size_px[0])), tissue=None, batch=1)
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -136,14 +141,15 @@ def fitted_px(size_px: tuple[int, int], detector: Detector) -> int:
 def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue: Tissue | None = None) -> Covering:
     """A small tile around each of the places `xy` (n, 2) in level-0 px that owns what lies within `REACH_UM`.
 
-    What two tiles own is found twice, and suppressed as one point. Each tile reaches half the overlap of neighbours
-    farther than what it owns, and begins where the cells of its maps lie as those of the first tiles of a grid.
-    Errors as in `detect`.
+    What two tiles own is found twice, and suppressed as one point. Each tile reaches farther than what it owns, by
+    the detector's `near_px` or else half the overlap of neighbours, and begins where the cells of its maps lie as those
+    of the first tiles of a grid. Errors as in `detect`.
     """
     every = cover(slide, detector, None, tissue)
     reach_px = REACH_UM / every.mpp
     step = math.lcm(PHASE_PX, detector.grid_px)
-    least = max(LEAST_SEARCH_PX, 2 * reach_px + step + detector.overlap_px)
+    beyond_px = detector.overlap_px if detector.near_px is None else 2 * detector.near_px
+    least = max(LEAST_SEARCH_PX, 2 * reach_px + step + beyond_px)
     tiles = around(every.size_px, math.ceil(least / step) * step, step, xy / every.scale, reach_px)
     return replace(every, runs=walk(tiles, _band_px(slide, every.size_px[0])), batch=NEAR_BATCH)
 

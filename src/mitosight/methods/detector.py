@@ -95,6 +95,7 @@ class Detector(nn.Module):
         suppression_um: of the points of a slide within it of each other only the best is kept; 6.25, 25 px at 0.25
             µm/px (reference code of Wilm 2021).
         overlap_px: of the tiles of a slide; 64, by which a figure of 50 px is whole in at least one.
+        near_px: how far a tile of a second look reaches beyond what it owns; None for half of `overlap_px`.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
         tile_px: side of the tiles that are read.
@@ -103,7 +104,8 @@ class Detector(nn.Module):
         progress: share of the training done, in (0, 1]; set by the engine at the start of each epoch.
         learns_balanced: whether it learned from as many figures as others, whatever their share in the data.
         standardised: whether it is given tiles in the colours of a standard slide (`mitosight.colours`).
-        blocks: of 512 px, that `for_slide` looks at, at most; None for all that hold tissue.
+        blocks: small ones of level 0 that `for_slide` looks at, at most; None for all that hold tissue, at the
+            resolution of the search.
         table: what makes the colours of the slide that is searched those of the standard one (`for_slide`).
         threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
         of_its_data: how the names of weights begin that belong to the data of a training, such as those that tell its
@@ -120,6 +122,7 @@ class Detector(nn.Module):
     least_tile_px: int = 32
     grid_px: int = 1
     overlap_px: int = 64
+    near_px: int | None = None
     suppression_um: float = 6.25
     standardised: bool = False
     blocks: int | None = None
@@ -201,9 +204,9 @@ class Detector(nn.Module):
     def for_slide(self, tiles: Iterable[NDArray[np.uint8]]) -> Detector:
         """The detector that searches one slide: itself, or one with the statistics of the slide.
 
-        `tiles` are arrays (H, W, 3) RGB at the resolution of the search that show each part of the slide once, or as
-        many parts as `blocks` says; they are read anew each time they are gone through. Weights are shared, and this
-        detector stays as it is.
+        `tiles` are arrays (H, W, 3) RGB that show each part of the slide once, at the resolution of the search, or as
+        many small parts as `blocks` says, at that of level 0; they are read anew each time they are gone through.
+        Weights are shared, and this detector stays as it is.
         """
         if not self.standardised:
             return self

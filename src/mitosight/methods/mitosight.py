@@ -37,6 +37,7 @@ class Mitosight(RetinaNet):
     """
 
     blocks = BLOCKS
+    near_px = 16
 
     title: ClassVar[str] = "ours: slides in standard colours, RetinaNet of one level on EfficientNet-Lite0"
 

@@ -2,7 +2,7 @@
 
 from mitosight.regions.checks import checked
 from mitosight.regions.domains import read_mpp, with_domains
-from mitosight.regions.folder import DataFolder, load, merged
+from mitosight.regions.folder import DataFolder, load, merged, together
 from mitosight.regions.formats import read, write
 from mitosight.regions.region import (
     BOX_PX,
@@ -30,6 +30,7 @@ __all__ = [
     "merged",
     "read",
     "read_mpp",
+    "together",
     "with_domains",
     "write",
 ]

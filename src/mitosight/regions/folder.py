@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mitosight.errors import InputError
+from mitosight.errors import InputError, UsageError
 from mitosight.regions import formats
 from mitosight.regions.checks import listed
 from mitosight.regions.domains import is_split_table, table_split, with_domains
@@ -86,6 +86,26 @@ def load(
         regions = with_domains(regions, domains_path)
     parts = _split(split_path, regions) if split_path else {}
     return DataFolder(folder, tuple(regions), parts)
+
+
+def together(
+    data: Sequence[Path],
+    *,
+    annotations: Path | None = None,
+    domains: Path | None = None,
+    split: Path | None = None,
+    images: Path | None = None,
+) -> DataFolder:
+    """One or several data folders as one (`merged`); the others as in `load`, of the one folder.
+
+    Raises:
+        UsageError: one of them is named for several folders.
+        InputError: as in `load` and `merged`.
+    """
+    if len(data) > 1 and (annotations or domains or split or images):
+        found = f"{len(data)} data folders"
+        raise UsageError(None, found, "--annotations, --domains, --split and --images go with one --data")
+    return merged([load(path, annotations=annotations, domains=domains, split=split, images=images) for path in data])
 
 
 def merged(folders: Sequence[DataFolder]) -> DataFolder:

@@ -104,7 +104,7 @@ def tissue_tiles(images: Images, detector: Detector) -> list[NDArray[np.uint8]]:
                 raise InputError(path, f"is smaller than a tile of {side} px", "choose larger images")
             where = find_tissue(slide)
             places = [t for t in grid(width, height, side, 0) if where.touches(*(scale * edge for edge in t.owns))]
-            own = standard_table(slide, read_mpp) if detector.standardised else None
+            own = standard_table(slide) if detector.standardised else None
             for k in np.random.default_rng(0).permutation(len(places))[: -(-count // len(images.paths))]:
                 at = (places[k].x_px * scale, places[k].y_px * scale)
                 tile = slide.read(at, (side, side), None if scale == 1 else read_mpp)
