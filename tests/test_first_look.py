@@ -147,3 +147,20 @@ def test_workers_open_the_first_look_as_this_process_did() -> None:
     early = _early(how, FirstLook(detector, Path("/m/first/model.safetensors"), "2"))
     assert (early.model, early.sha256) == (Path("/m/first/model.safetensors"), "2")
     assert (early.runtime, early.near_px, how.near_px) == ("openvino-bf16", 8.0, 1.0)
+
+
+@pytest.mark.parametrize(("near_px", "side_px"), [(None, 160), (16, 128)])
+def test_tiles_of_a_second_look_reach_beyond_what_they_own(tmp_path: Path, near_px: int | None, side_px: int) -> None:
+    """7 µm are 28 px: 56 px that it owns, 32 px in steps of which it begins, and 2 x 32 or 2 x 16 px beyond."""
+    write_tiff(tmp_path / "a.tiff", np.full((800, 900, 3), 230, np.uint8), 0.25)
+    detector = Dots(0.25)
+    detector.near_px = near_px
+    places = np.random.default_rng(0).uniform(100, 700, (50, 2))
+    with Slide(tmp_path / "a.tiff") as slide:
+        tiles = inference.cover_near(slide, detector, places).tiles
+    assert {tile.side_px for tile in tiles} == {side_px} and len(tiles) == 50
+    for tile in tiles:
+        x0, y0, x1, y1 = tile.owns
+        assert min(x0 - tile.x_px, y0 - tile.y_px) >= (near_px or 32) - 1
+        assert min(tile.x_px + side_px - x1, tile.y_px + side_px - y1) >= (near_px or 32) - 1
+        assert tile.x_px % 32 == tile.y_px % 32 == 0

@@ -59,7 +59,7 @@ def test_the_readme_shows_the_commands() -> None:
     assert {"train", "detect", "evaluate", "convert", "info", "phantom", "methods"} <= shown
 
 
-@pytest.mark.parametrize("line", ["mitosight find x", "mitosight info x --bach 3", "mitosight detect x --model m"])
+@pytest.mark.parametrize("line", ["mitosight find x", "mitosight info x --bach 3", "mitosight pair x"])
 def test_a_wrong_command_would_be_seen(line: str) -> None:
     with pytest.raises(Exception, match=r"no command|no option|Missing parameter"):
         parse(line)

@@ -1,4 +1,4 @@
-"""The demonstration: draw regions, train on some virtual scanners, find the figures on one that was never seen."""
+"""The demonstration: draw regions of a virtual scanner that no training saw, and find their figures."""
 
 from __future__ import annotations
 
@@ -8,59 +8,39 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from mitosight import checkpoint, cohort, detections, phantom, recipe, regions
+from mitosight import cohort, detections, modelfile, phantom, regions
 from mitosight.evaluation import ONE_TO_ONE, Report, evaluate, match
 from mitosight.outputs import whole, write_json
 from mitosight.regions import Region
 from mitosight.slide import Slide
-from mitosight.training import train
 
-TRAINED = ("phantom-A", "phantom-B", "phantom-C", "phantom-D")  # the last without its labels, see recipes/demo.toml
 UNSEEN = "phantom-F"
-TISSUES = {"train": 5, "val": 2, "test": 4}  # regions of 256 x 256 µm for each scanner
-SIZE_UM = (256.0, 256.0)
+TISSUES = range(507, 511)  # no training drew them
+SIZE_UM = (320.0, 320.0)
 GREEN, RED, YELLOW = (0, 150, 60), (220, 30, 30), (235, 170, 0)
 
 
 def run(out: Path, say: Callable[[str], None]) -> Report:
-    """Draws, trains, detects and scores in the folder `out`; a second call finds drawing and model there.
+    """Draws, detects with the model that comes with the package, and scores, in the folder `out`.
 
-    Leaves `out/data` (a data folder), `out/model`, `out/found` (points and summary), `out/scores.json` and
-    `out/found.png`. Returns the scores on the scanner that was never seen.
+    Leaves `out/data` (a data folder), `out/found` (points and summary), `out/scores.json` and `out/found.png`. A second
+    call finds the data there. Returns the scores.
     """
     data = out / "data"
-    if not (data / "split.json").is_file():  # the last that is written
-        say(f"drawing {len(TRAINED)} scanners for training and {UNSEEN}, which the detector will not see")
-        draw(data)
+    if not (data / "annotations.json").is_file():
+        say(f"drawing {len(TISSUES)} regions as {UNSEEN} sees them, which the detector never saw")
+        phantom.write_pairs(data, [(UNSEEN, seed) for seed in TISSUES], SIZE_UM)
     folder = regions.load(data)
-    say("training a domain-adversarial RetinaNet (wilm2021) on them")
-    train(recipe.load("demo"), folder, out / "model", torch.device("cpu"))
-    tests = [region for region in folder.part("test") if region.domain.scanner == UNSEEN]
-    say(f"looking for mitotic figures in {len(tests)} regions of {UNSEEN}")
-    file = out / "model" / checkpoint.FILE
-    detector = checkpoint.load(file)
-    paths = [folder.image_path(region) for region in tests]
-    cohort.detect_slides(paths, file, detector, out / "found", cohort.Settings())
+    paths = [folder.image_path(region) for region in folder.regions]
+    say(f"looking for mitotic figures in {len(paths)} regions")
+    file, detector, settings = cohort.opened(paths, Path(modelfile.USUAL), cohort.Settings(), torch.device("cpu"))
+    cohort.detect_slides(paths, file, detector, out / "found", settings)
     found = detections.read(out / "found")
-    report = evaluate(found, tests, threshold=detector.threshold)
+    report = evaluate(found, folder.regions, threshold=detector.threshold)
     write_json(out / "scores.json", report.to_json())
-    draw_found(out / "found.png", paths[0], tests[0], found[tests[0].file_name], detector.threshold)
+    first = folder.regions[0]
+    draw_found(out / "found.png", paths[0], first, found[first.file_name], detector.threshold)
     return report
-
-
-def draw(data: Path) -> None:
-    """Writes the data folder: every scanner has tissues of its own, the unseen one only in the part "test"."""
-    pairs: list[tuple[str, int]] = []
-    split: dict[str, list[int]] = {part: [] for part in TISSUES}
-    for s, scanner in enumerate((*TRAINED, UNSEEN)):
-        seed = 100 * (s + 1)
-        for part, count in TISSUES.items():
-            if (scanner == UNSEEN) == (part == "test"):
-                seeds = range(seed, seed + count)
-                pairs += [(scanner, k) for k in seeds]
-                split[part] += seeds
-            seed += count
-    phantom.write_pairs(data, pairs, SIZE_UM, split)
 
 
 def draw_found(path: Path, image: Path, region: Region, found: detections.Detections, threshold: float) -> None:

@@ -11,15 +11,26 @@ from mitosight.errors import InputError
 
 FILE = "model.safetensors"
 FORMAT = 1
+SHIPPED = Path(__file__).parent / "weights"  # a folder for each model that comes with the package
+CARD = "card.md"
+USUAL = "mitosight"  # of these, where nothing else is asked for
 KEYS = {"format", "mitosight", "method", "arguments", "scanners", "threshold", "provenance"}
-_EXPECTED = f"expected the {FILE} that mitosight train writes, or its folder"
+_EXPECTED = f"expected the {FILE} that mitosight train writes, its folder, or a name that mitosight models lists"
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors
 
 
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: the file of each, by its name."""
+    return {file.parent.name: file for file in sorted(SHIPPED.glob(f"*/{FILE}"))}
+
+
 def locate(path: str | Path) -> Path:
-    """The model file that `path` names: itself, or the one in that folder."""
+    """The model file that `path` names: itself, the one in that folder, or one that comes with the package."""
     path = Path(path)
-    return path / FILE if path.is_dir() else path
+    inside = path / FILE
+    if path.is_file() or inside.is_file():
+        return inside if path.is_dir() else path
+    return shipped().get(str(path), inside if path.is_dir() else path)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

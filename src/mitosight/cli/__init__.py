@@ -23,6 +23,7 @@ from mitosight.cli.export import export
 from mitosight.cli.finetune import finetune
 from mitosight.cli.info import info
 from mitosight.cli.methods import methods
+from mitosight.cli.models import models
 from mitosight.cli.pair import pair
 from mitosight.cli.phantom import phantom
 from mitosight.cli.samples import samples
@@ -79,6 +80,7 @@ app.command()(candidates)
 app.command()(export)
 app.command()(pair)
 app.command()(methods)
+app.command()(models)
 app.command()(styles)
 app.command()(samples)
 app.command()(demo)

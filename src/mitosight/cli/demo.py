@@ -8,7 +8,7 @@ import typer
 
 
 def demo(out: Path = typer.Option(Path("demo"), help="Folder of everything the demonstration makes.")) -> None:
-    """Draw regions, train on some virtual scanners, find the figures on one that was never seen. Minutes on 2 cores."""
+    """Draw regions of a virtual scanner that no training saw, and find their figures. Seconds."""
     from mitosight.demo import UNSEEN, run
 
     report = run(out, lambda line: typer.echo(f"-- {line}"))
@@ -18,4 +18,4 @@ def demo(out: Path = typer.Option(Path("demo"), help="Folder of everything the d
         f"\n{found} of {figures} mitotic figures found on {UNSEEN}, a scanner the detector never saw, "
         f"with {report.total.false_positives} false points (F1 {report.total.f1:.2f})."
     )
-    typer.echo(f"Look at {out / 'found.png'}; points and summary are in {out / 'found'}, the model in {out / 'model'}.")
+    typer.echo(f"Look at {out / 'found.png'}; points and summary are in {out / 'found'}.")

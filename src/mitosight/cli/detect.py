@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from mitosight.modelfile import USUAL
+
 if TYPE_CHECKING:
     from mitosight.cohort import Row
 
 
 def detect(
     slides: list[Path] = typer.Argument(..., help="Slides, or folders of them."),
-    model: Path = typer.Option(..., help="What `mitosight train` or `mitosight export` wrote."),
-    out: Path = typer.Option(..., help="Folder of the results."),
+    model: Path = typer.Option(
+        USUAL, help="What `mitosight train` or `mitosight export` wrote, or a name that `mitosight models` lists."
+    ),
+    out: Path = typer.Option(Path("found"), help="Folder of the results."),
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what the files say."),
     domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),
     threshold: float = typer.Option(None, help="Score from which a point is a mitotic figure; default the model's."),

@@ -31,10 +31,11 @@ def info(
     from mitosight.errors import InputError
     from mitosight.regions import formats
 
-    if not path.exists():
-        raise InputError(path, "does not exist", "expected a data folder, an annotation file, a slide or a model")
-    if modelfile.locate(path).suffix == ".safetensors" and modelfile.locate(path).exists():
+    file = modelfile.locate(path)
+    if file.suffix == ".safetensors" and file.exists():
         _model(path, as_json)
+    elif not path.exists():
+        raise InputError(path, "does not exist", "expected a data folder, an annotation file, a slide or a model")
     elif path.is_dir() and not from_format:
         _data_folder(path, annotations, domains, split, images, as_json)
     elif from_format or formats.is_annotation(path):

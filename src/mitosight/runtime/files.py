@@ -28,7 +28,7 @@ EXPORTED = ("onnx", "openvino", "openvino-bf16", "openvino-int8")
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 KEY = "mitosight"
 MOST_INPUTS = 300  # that int8 is calibrated on; what NNCF takes by default
-_EXPECTED = "expected model.safetensors, or what mitosight export wrote"
+_EXPECTED = "expected model.safetensors, what mitosight export wrote, or a name that mitosight models lists"
 
 
 def form_of(name: str) -> str:

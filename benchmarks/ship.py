@@ -1,0 +1,113 @@
+"""Puts a trained model and its first look into the package, with a card whose numbers are measured here.
+
+    python benchmarks/ship.py --model runs/ship --first runs/shipfirst --name mitosight --threshold-on MITOS14 \\
+        --data FIELDS --data MITOS14 --data PHANTOMS --work runs/shipping --json docs/results/shipped-mitosight.json
+
+The threshold is the one of the best F1 on the part val of `--threshold-on`: whole frames, as sparse as life. Then the
+first look is paired, and the part test of each data folder that has one is searched, once with the model alone and once
+with `--fast`, and scored by the MIDOG rule. Model, first look and card go to src/mitosight/weights/NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import scored
+
+from mitosight import checkpoint, modelfile, pairing
+from mitosight.outputs import sha256, whole, write_json
+
+PACKAGE = Path(modelfile.__file__).parent / "weights"
+CARD = Path(__file__).with_name("card.md")  # its words; the numbers are filled in
+
+
+def search(model: Path, data: Path, part: str, out: Path, *options: str) -> dict[str, Any]:
+    """Scores of a model on a part of a data folder, as `mitosight evaluate --json` writes them."""
+    names = json.loads((data / "split.json").read_text())[part]
+    shutil.rmtree(out, ignore_errors=True)
+    slides = [str(data / "images" / name) for name in names]
+    how = ("--domains", str(data / "domains.csv"), "--runtime", "torch", *options)
+    scored.command("detect", *slides, "--model", str(model), "--out", str(out), *how)
+    scores = out.with_suffix(".json")
+    scored.command("evaluate", str(out), str(data), "--part", part, "--json", str(scores))
+    found: dict[str, Any] = json.loads(scores.read_text())
+    return found
+
+
+def with_threshold(model: Path, data: Path, work: Path) -> tuple[Path, dict[str, Any]]:
+    """A copy of the model with the threshold of the best F1 on the part val of `data`, and the scores there."""
+    file = modelfile.locate(model)
+    val = search(file, data, "val", work / "val")
+    header, detector = checkpoint.read_header(file), checkpoint.load(file)
+    detector.threshold = round(val["plateau"]["centre"], 3)
+    provenance = {**header["provenance"], "threshold": {"data": data.name, "part": "val", "f1": val["best_f1"]}}
+    return checkpoint.save(work / "model", detector, header["method"], header["arguments"], provenance), val
+
+
+def row(name: str, scores: dict[str, Any]) -> str:
+    """A line of the card's table."""
+    low, high = scores["intervals"]["f1"]
+    counts = f"{scores['images']} | {scores['figures']}"
+    rates = " | ".join(f"{scores[key]:.3f}" for key in ("precision", "recall", "f1"))
+    return f"| {name} | {counts} | {rates} | {low:.3f} to {high:.3f} | {scores['aucpr']:.3f} |"
+
+
+def card(result: dict[str, Any]) -> str:
+    """The card: its words with the numbers of `result`."""
+    rows = [row(name, group) for test in result["test"].values() for name, group in test["by_scanner"].items()]
+    fast = [f"{data} {test['f1']:.3f}" for data, test in result["test_fast"].items()]
+    plateau = result["val"]["plateau"]
+    return CARD.read_text(encoding="utf-8").format(
+        rows="\n".join(rows),
+        fast=", ".join(fast),
+        threshold=result["threshold"],
+        low=f"{plateau['low']:.3f}",
+        high=f"{plateau['high']:.3f}",
+        val_f1=f"{result['val']['best_f1']:.3f}",
+        steps=result["steps"],
+        seed=result["seed"],
+        sha256=result["sha256"],
+        recall=f"{result['first']['recall']:.3f}",
+        per_mm2=f"{result['first']['per_mm2']:.0f}",
+    )
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("model", "first", "threshold-on", "work", "json"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--name", required=True)
+    given = parser.parse_args()
+    file, val = with_threshold(given.model, given.threshold_on, given.work)
+    folders = [word for path in given.data for word in ("--data", str(path))]
+    scored.command("pair", str(file), str(given.first), *folders)
+    tests = [path for path in given.data if json.loads((path / "split.json").read_text()).get("test")]
+    result: dict[str, Any] = {}
+    for key, options in (("test", ()), ("test_fast", ("--fast",))):
+        found = {data.name: search(file, data, "test", given.work / f"{key}-{data.name}", *options) for data in tests}
+        result[key] = scored.without(found, scored.LEFT_OUT)
+    header = checkpoint.read_header(file)
+    recipe = header["provenance"]["recipe"]
+    result |= {
+        "sha256": sha256(file),
+        "threshold": header["threshold"],
+        "val": scored.without(val, scored.LEFT_OUT),
+        "first": checkpoint.read_header(file.parent / pairing.FOLDER)["provenance"]["first"],
+        "steps": recipe["optimisation"]["epochs"] * recipe["optimisation"]["steps_per_epoch"],
+        "seed": recipe["training"]["seed"],
+        "provenance": header["provenance"],
+    }
+    write_json(given.json, result)
+    shutil.copytree(file.parent, PACKAGE / given.name, dirs_exist_ok=True)
+    with whole(PACKAGE / given.name / modelfile.CARD) as temporary:
+        temporary.write_text(card(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
