@@ -4,8 +4,9 @@
 
 Writes two slides (once, 40,000 and 80,000 px a side): JPEG-tiled pyramids with a disc of drawn tissue, one tile of it
 repeated, on glass; both hold the same share of tissue, so that four times as much of it is searched. `mitosight detect`
-then goes through each in a fresh process, with the options after `--`; its highest resident memory is the system's own
-count, libraries included. A third process loads the libraries and the model alone, to say what share that is.
+then goes through the first, so that its runtime is chosen, and through each again in a fresh process, with the options
+after `--`; its highest resident memory is the system's own count, libraries included. Another process loads the
+libraries and the model alone, to say what share that is.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("options", nargs="*", help="of mitosight detect, after --")
     given = parser.parse_args()
+    one_run(written(given.work, given.sides[0], given.tissue_share), given.sides[0], given)  # checks the runtimes, once
     libraries = fresh.run([sys.executable, "-c", LOAD, str(given.model)], given.threads)
     runs = [one_run(written(given.work, side, given.tissue_share), side, given) for side in given.sides]
     peaks = [run["peak_mb"] for run in runs]

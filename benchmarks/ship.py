@@ -4,8 +4,9 @@
         --data FIELDS --data MITOS14 --data PHANTOMS --work runs/shipping --json docs/results/shipped-mitosight.json
 
 The threshold is the one of the best F1 on the part val of `--threshold-on`: whole frames, as sparse as life. Then the
-first look is paired, and the part test of each data folder that has one is searched, once with the model alone and once
-with `--fast`, and scored by the MIDOG rule. Model, first look and card go to src/mitosight/weights/NAME.
+first look is paired, that part val is searched with `--fast` too, and the part test of each data folder that has one,
+once with the model alone and once with `--fast`; scores by the MIDOG rule. Model, first look and card go to
+src/mitosight/weights/NAME.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def main() -> None:
     file, val = with_threshold(given.model, given.threshold_on, given.work)
     folders = [word for path in given.data for word in ("--data", str(path))]
     scored.command("pair", str(file), str(given.first), *folders)
+    val_fast = search(file, given.threshold_on, "val", given.work / "val_fast", "--fast")
     tests = [path for path in given.data if json.loads((path / "split.json").read_text()).get("test")]
     result: dict[str, Any] = {}
     for key, options in (("test", ()), ("test_fast", ("--fast",))):
@@ -98,6 +100,7 @@ def main() -> None:
         "sha256": sha256(file),
         "threshold": header["threshold"],
         "val": scored.without(val, scored.LEFT_OUT),
+        "val_fast": scored.without(val_fast, scored.LEFT_OUT),
         "first": checkpoint.read_header(file.parent / pairing.FOLDER)["provenance"]["first"],
         "steps": recipe["optimisation"]["epochs"] * recipe["optimisation"]["steps_per_epoch"],
         "seed": recipe["training"]["seed"],

@@ -33,13 +33,13 @@ Shape = tuple[int, ...]
 
 
 class Profile:
-    """The clock of one run; `shapes` counts the sizes (N, 3, H, W) that the network was given."""
+    """The clock of one run; `shapes` counts the sizes (N, 3, H, W) that each of `detectors` was given."""
 
     def __init__(self, parts: bool) -> None:
         self.parts = parts
         self.watch = Stopwatch(_finish_gpu if parts else None)
-        self.shapes: Counter[Shape] = Counter()
-        self.detector: Any = None
+        self.shapes: Counter[tuple[int, Shape]] = Counter()
+        self.detectors: list[Any] = []
         self._inside = threading.local()
 
     def install(self) -> None:
@@ -62,8 +62,9 @@ class Profile:
         def loading(*args: Any, **kwargs: Any) -> Any:
             detector = timed(*args, **kwargs)
             if self.parts:
-                if torchs_own and self.detector is None:
-                    self.detector = copy.deepcopy(detector).to("meta")  # what arithmetic is counted on
+                if torchs_own:
+                    detector.number = len(self.detectors)  # goes with its copies
+                    self.detectors.append(copy.deepcopy(detector).to("meta"))  # what arithmetic is counted on
                 self._follow(detector)
             return detector
 
@@ -75,12 +76,15 @@ class Profile:
             owner = detector if name in vars(detector) else type(detector)
             function = getattr(owner, name)
             if not hasattr(function, "timed"):
-                timed = self._timed(name, function)
+                timed = self._timed(name, function, detector)
                 timed.timed = True  # type: ignore[attr-defined]
                 setattr(owner, name, timed)
 
-    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, timed; but not within itself, nor while a model is loaded and checked."""
+    def _timed(self, name: str, function: Callable[..., Any], owner: Any = None) -> Callable[..., Any]:
+        """`function`, timed; but not within itself, nor while a model is loaded and checked.
+
+        A network belongs to the detector that is its first argument, as a method's does, or else to `owner`.
+        """
 
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -88,7 +92,9 @@ class Profile:
             if name in inside or "load" in inside:
                 return function(*args, **kwargs)
             if name == "network":
-                self.shapes[tuple((args[-1] if args else kwargs["images"]).shape)] += 1
+                images = args[-1] if args else kwargs["images"]
+                number = getattr(args[0] if len(args) > 1 else owner, "number", 0)
+                self.shapes[number, tuple(images.shape)] += 1
             inside.add(name)
             try:
                 with self.watch.time(name):
@@ -99,15 +105,15 @@ class Profile:
         return timed
 
     def gflop(self) -> float | None:
-        """Of the network in this run, as the model stands in torch; None without a profile."""
+        """Of the networks in this run, as the models stand in torch; None without a profile."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        if self.detector is None:
+        if not self.detectors:
             return None
         total = 0.0
-        for shape, times in dict(self.shapes).items():
+        for (number, shape), times in dict(self.shapes).items():
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
-                self.detector.eval().network(torch.empty(shape, device="meta"))
+                self.detectors[number].eval().network(torch.empty(shape, device="meta"))
             total += times * counter.get_total_flops() / 1e9
         return total
 

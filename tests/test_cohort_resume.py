@@ -1,5 +1,6 @@
 """Searches that are killed, repeated, disturbed: nothing is lost, nothing is done twice."""
 
+import errno
 import json
 import os
 import random
@@ -14,10 +15,12 @@ import torch
 
 from mitosight import checkpoint, detections, inference, outputs
 from mitosight.cohort.journal import Journal
+from mitosight.detections import Detections
+from mitosight.errors import InputError
 from mitosight.inference import Covering
 from mitosight.methods import create
 from mitosight.methods.retinanet import RetinaNet
-from mitosight.slide import write_tiff
+from mitosight.slide import Slide, write_tiff
 
 SMALL = {"weights": "none", "channels": 16, "head_convs": 1, "levels": [4], "normalise": "none", "tile_px": 128}
 TILES, CHUNK = 17 * 14, 4 * 17  # of 128 px on 1100 x 900 px; a chunk is four rows of them
@@ -205,3 +208,69 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, model: Path, mitosight:
     (tmp_path / "file").write_text("in the way")
     status, _, told = mitosight("detect", path, "--model", model, "--out", tmp_path / "file" / "out")
     assert status == 1 and told.count("\n") == 1 and "cannot be written" in told
+
+
+def test_a_folder_that_is_read_only(
+    tmp_path: Path, model: Path, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk mounted read-only, which also tells who may write everywhere."""
+    path = slide(tmp_path / "a.tiff", size=(200, 200))
+
+    def refused(self: Path, *rest: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    status, _, told = mitosight("detect", path, "--model", model, "--out", tmp_path / "out")
+    out = tmp_path / "out"
+    assert (status, told) == (
+        1,
+        f"mitosight: error: {out}: cannot be written (Read-only file system); choose another place\n",
+    )
+
+
+def test_chunks_of_other_tiles_are_not_taken(
+    tmp_path: Path, model: Path, mitosight: Run, searched: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The side of the tiles may hang on the device; what was kept of a search by others is done again."""
+    path, out = slide(tmp_path / "a.tiff"), tmp_path / "out"
+    run = ("detect", path, "--model", model, "--out", out, "--no-tissue", "--runtime", "torch")
+    add = Journal.add
+
+    def stop(self: Journal, number: int, points: object) -> None:
+        add(self, number, points)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "add", stop)
+    assert mitosight(*run)[0] == 130 and list((out / ".progress" / "a").iterdir())
+    monkeypatch.setattr(Journal, "add", add)
+    side = inference.covering.fitted_px
+    monkeypatch.setattr(inference.covering, "fitted_px", lambda *given: side(*given) + 32)
+    searched.clear()
+    assert mitosight(*run)[0] == 0
+    with Slide(path) as opened:
+        assert sum(searched) == len(inference.cover(opened, checkpoint.load(model)).tiles)
+
+
+def test_a_disk_that_is_full_while_a_slide_is_searched(
+    tmp_path: Path, model: Path, mitosight: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found before stays, and the search goes on there once there is room."""
+    path, out = slide(tmp_path / "a.tiff"), tmp_path / "out"
+    run = ("detect", path, "--model", model, "--out", out, "--no-tissue", "--runtime", "torch")
+    add, added = Journal.add, []
+
+    def full(self: Journal, number: int, points: Detections) -> None:
+        if added:
+            raise InputError(self.folder, "cannot be written (No space left on device)", "free space")
+        added.append(number)
+        add(self, number, points)
+
+    monkeypatch.setattr(Journal, "add", full)
+    status, _, told = mitosight(*run)
+    assert status == 1 and "No space left on device" in told and "Traceback" not in told
+    assert len(list((out / ".progress" / "a").glob("*.safetensors"))) == 1 and not (out / "a.csv").exists()
+    monkeypatch.setattr(Journal, "add", add)
+    assert mitosight(*run)[0] == 0
+    whole = tmp_path / "whole"
+    assert mitosight(*run[:4], "--out", whole, *run[6:])[0] == 0
+    assert (out / "a.csv").read_bytes() == (whole / "a.csv").read_bytes()

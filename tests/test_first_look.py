@@ -140,13 +140,13 @@ def test_what_is_no_pair(data: Path, tmp_path: Path, mitosight: Run) -> None:
 
 
 def test_workers_open_the_first_look_as_this_process_did() -> None:
-    """In its own runtime, and as lenient with places: 4 µm are 8 px at 0.5 µm/px."""
+    """In its own runtime, and as lenient with places: 2 µm are 4 px at 0.5 µm/px."""
     detector = create("retinanet", ["a"], {"weights": "none", "mpp": 0.5})
     detector.runtime = {"name": "openvino-bf16"}
     how = How(Path("/m/model.safetensors"), "1", "cpu", None, False, "torch")
     early = _early(how, FirstLook(detector, Path("/m/first/model.safetensors"), "2"))
     assert (early.model, early.sha256) == (Path("/m/first/model.safetensors"), "2")
-    assert (early.runtime, early.near_px, how.near_px) == ("openvino-bf16", 8.0, 1.0)
+    assert (early.runtime, early.near_px, how.near_px) == ("openvino-bf16", 4.0, 1.0)
 
 
 @pytest.mark.parametrize(("near_px", "side_px"), [(None, 160), (16, 128)])

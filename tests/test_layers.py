@@ -175,7 +175,7 @@ ALLOWED: dict[str, set[str]] = {
         "training",
         "tiles",
     },
-    "demo": {*PLAIN, "checkpoint", "cohort", "evaluation", "phantom", "recipe", "slide", "training"},
+    "demo": {*PLAIN, "cohort", "evaluation", "modelfile", "phantom", "slide"},
     "cohort": {
         *PLAIN,
         "checkpoint",

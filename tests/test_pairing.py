@@ -11,9 +11,9 @@ from mitosight.pairing import best_scores, threshold_for
 
 
 def test_a_figure_has_the_best_score_within_reach() -> None:
-    """7.5 µm are 15 px at 0.5 µm/px."""
+    """5 µm are 10 px at 0.5 µm/px."""
     figures = np.array([[100.0, 100.0], [200.0, 100.0], [300.0, 100.0]])
-    xy = np.array([[100.0, 110.0], [112.0, 100.0], [100.0, 116.0], [215.0, 100.0], [300.0, 115.1]])
+    xy = np.array([[100.0, 108.0], [109.0, 100.0], [100.0, 111.0], [210.0, 100.0], [300.0, 110.1]])
     points = Detections(xy, np.array([0.3, 0.6, 0.9, 0.2, 0.8]), 0.5)
     assert best_scores(figures, points).tolist() == [0.6, 0.2, 0.0]
     assert best_scores(figures, Detections(mpp=0.5)).tolist() == [0.0, 0.0, 0.0]

@@ -20,7 +20,7 @@ from mitosight.slide import Slide
 from mitosight.tissue import find_tissue
 
 FOLDER = "first"  # beside the model's file
-RADIUS_UM = 6.0  # a figure is seen by a point this near, which the second look then has well within its reach
+RADIUS_UM = 5.0  # a figure is seen by a point this near, which the second look then has well within its reach
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def pair(model: Path, coarse: Path, data: DataFolder, asked: float, device: torc
 
 
 def best_scores(figures: NDArray[np.float64], points: Detections) -> NDArray[np.float64]:
-    """(n,) for each of the figures (n, 2) the highest score of a point within 6 µm, 0 without one; level-0 px."""
+    """(n,) for each of the figures (n, 2) the highest score of a point within 5 µm, 0 without one; level-0 px."""
     assert points.mpp is not None
     if not len(points):
         return np.zeros(len(figures))

@@ -127,10 +127,16 @@ def sampled_blocks(size_px: tuple[int, int], tissue: Tissue | None, most: int) -
 
     They are smaller than those of `measured_blocks`, and show a slide's colours whatever resolution it is searched at.
     """
-    every = touching(grid(*size_px, SAMPLE_PX, 0), 1.0, tissue)
-    if len(every) <= most:
-        return every
-    return [every[k] for k in np.linspace(0, len(every) - 1, most).round().astype(int)]
+    columns, rows = (_spans(length, SAMPLE_PX, SAMPLE_PX, 1) for length in size_px)
+
+    def block(k: int) -> Tile:
+        return _tile(columns[k % len(columns)], rows[k // len(columns)], SAMPLE_PX, size_px)
+
+    places = range(len(columns) * len(rows))
+    held = np.array([k for k in places if touching([block(k)], 1.0, tissue)], dtype=np.int64)  # not the tiles: millions
+    if len(held) > most:
+        held = held[np.linspace(0, len(held) - 1, most).round().astype(int)]
+    return [block(k) for k in held.tolist()]
 
 
 def _tile(column: Span, row: Span, tile_px: int, size_px: tuple[int, int]) -> Tile:

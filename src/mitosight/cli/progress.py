@@ -45,8 +45,10 @@ class Bars:
         self._shown.stop()
 
     def __call__(self, path: Path) -> Watcher:
-        """What shows how far one slide is."""
+        """What shows how far one slide is; a second search of it has a bar of its own."""
         area_mm2 = 0.0
+        if path in self._tasks:
+            self._shown.remove_task(self._tasks.pop(path))
 
         def show(done: int, total: int, mm2: float) -> None:
             nonlocal area_mm2

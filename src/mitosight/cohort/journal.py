@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mitosight.detections import Detections
 from mitosight.outputs import whole
@@ -16,7 +16,7 @@ from mitosight.outputs import whole
 class Journal:
     """A folder with a file for each chunk that is done: its points in level-0 px, as they are.
 
-    Files of another `key` (other pixels, model or settings) are not taken for this search's and go.
+    Files of another `key` (other pixels, model, settings or tiles) are not taken for this search's and go.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -25,6 +25,10 @@ class Journal:
     def part(self, name: str) -> Journal:
         """A journal within this one, which goes with it."""
         return Journal(self.folder / name, self.key)
+
+    def of(self, tiles: str) -> Journal:
+        """The same for chunks of these tiles (`Covering.fingerprint`): other tiles have other chunks."""
+        return Journal(self.folder, f"{self.key} {tiles}")
 
     def done(self) -> dict[int, Detections]:
         """The chunks that are done, by number; files of another key, or damaged ones, are removed."""
@@ -47,7 +51,7 @@ class Journal:
             InputError: the file cannot be written.
         """
         with whole(self.folder / f"{number:06d}.safetensors") as temporary:
-            save_file({"xy": points.xy, "score": points.score}, temporary, metadata={"key": self.key})
+            temporary.write_bytes(save({"xy": points.xy, "score": points.score}, metadata={"key": self.key}))
 
     def remove(self) -> None:
         """Leaves nothing: the slide is done."""

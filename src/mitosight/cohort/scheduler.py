@@ -91,7 +91,7 @@ def local(number: int) -> Iterator[LocalCluster]:
             n_workers=number,
             threads_per_worker=threads,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # any port: others may run beside this
             memory_limit=0,
             silence_logs=QUIET,
         ) as made,

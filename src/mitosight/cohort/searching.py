@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -65,9 +66,11 @@ def detect_slides(
     threshold = detector.threshold if settings.threshold is None else settings.threshold
     header = {"path": str(model), "sha256": sha256(model), **runtime.read_header(model)}
     arguments = {"threshold": threshold, **settings.of_points(""), "mpp": settings.mpp, "checked": detector.runtime}
-    record = Record(out, header, arguments, None if prepare is None else prepare.settings)
+    recorded = partial(Record, out, header, arguments, None if prepare is None else prepare.settings)
+    recorded()  # refuses what it refuses before the folder is touched
     mine = []
     with alone(out), searcher(model, header["sha256"], detector, settings) as by:
+        record = recorded()
         searching = _Searching(detector, record, settings, by, watch, prepare)
         with closing(searching.all(slides)) as outcomes:
             for path, name, outcome in outcomes:
@@ -173,7 +176,8 @@ class _Searching:
             every = self._found(covering, detector, self.by[0], journal)
         else:
             first = look.detector
-            seen = self._found(inference.cover(slide, first, None, where), first, self.by[1], journal.part("first"))
+            covering = inference.cover(slide, first, self.settings.tile_px, where)
+            seen = self._found(covering, first, self.by[1], journal.part("first"))
             places = seen.xy[seen.score >= first.threshold]
             covering = inference.cover_near(slide, detector, places, where)
             every = self._found(covering, detector, self.by[0], journal)
@@ -182,13 +186,13 @@ class _Searching:
 
     def _found(self, covering: Covering, detector: Detector, by: Searcher, journal: Journal) -> Detections:
         """The points of a covering: of chunks that are in the journal, and of those that are not."""
+        journal = journal.of(covering.fingerprint)
         found = {} if self.settings.redo else journal.done()
         missing = [number for number in range(len(covering.chunks)) if number not in found]
         if missing:
             for number, points in by.search(covering, detector, missing, self._progress(covering.slide.path)):
                 found[number] = points
-                if len(covering.chunks) > 1:
-                    journal.add(number, points)
+                journal.add(number, points)
         every = (found[number] for number in sorted(found))
         return inference.gathered(every, covering.slide.mpp, detector.suppression_um)
 

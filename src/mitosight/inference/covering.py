@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from mitosight.dataset import working_mpp
 from mitosight.errors import InputError
 from mitosight.methods.detector import LEAST_SEARCH_PX, Detector
 from mitosight.slide import Slide
+from mitosight.slide.segments import CACHE_BYTES
 from mitosight.tiles import Tile, Tissue, around, grid, measured_blocks, sampled_blocks, touching
 
 BAND_PX = 8192  # of a row of tiles that is read at once; a row of 1024 px tiles is then 25 MB
 CHUNK_TILES = 64  # what a killed search may lose
 NEAR_BATCH = 8  # tiles of a second look, which are small
 PHASE_PX = 32  # of which their place and side is a multiple, as most of a grid's: the coarsest stride of a trunk
-REACH_UM = 7.0  # how far from the place of the first look a figure may be: 6 by which that counts as seen, and some
+REACH_UM = 7.0  # how far from the place of the first look a figure may be: 5 by which that counts as seen, and some
 
 Run = tuple[Tile, ...]
 """Neighbours in a row of the grid, from left to right, which are read together."""
@@ -65,7 +67,13 @@ class Covering:
         else:
             at = replace(self, scale=1.0, mpp=self.slide.mpp)
             blocks = sampled_blocks(at.size_px, self.tissue, most)
-        return replace(at, runs=walk(blocks, _band_px(self.slide, at.size_px[0])), tissue=None, batch=1)
+        return replace(at, runs=walk(blocks, _band_px(at)), tissue=None, batch=1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the tiles and their order, by which a search that goes on knows its chunks."""
+        rows = [(tile.x_px, tile.y_px, tile.side_px, *tile.owns, len(run)) for run in self.runs for tile in run]
+        return hashlib.sha256(np.array(rows, np.int64).tobytes()).hexdigest()[:16]
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -102,9 +110,8 @@ class Covering:
 
 def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: Tissue | None = None) -> Covering:
     """The tiles by which a detector searches a slide, or the tissue of it; arguments and errors as in `detect`."""
-    mpp = working_mpp(slide.mpp, detector.mpp, detector.mpp_tolerance)
-    scale = mpp / slide.mpp
-    width, height = round(slide.width_px / scale), round(slide.height_px / scale)
+    nothing = _at_working_mpp(slide, detector, tissue)
+    scale, mpp, (width, height) = nothing.scale, nothing.mpp, nothing.size_px
     side = tile_px or fitted_px((width, height), detector)
     if min(width, height) < side:
         at = "" if scale == 1 else f" at {mpp:g} µm/px"
@@ -114,7 +121,13 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
             f"pass a smaller --tile-px (from {LEAST_SEARCH_PX}) or a larger image",
         )
     tiles = touching(grid(width, height, side, detector.overlap_px, detector.grid_px), scale, tissue)
-    return Covering(slide, walk(tiles, _band_px(slide, width)), scale, mpp, tissue, detector.grid_px)
+    return replace(nothing, runs=walk(tiles, _band_px(nothing)))
+
+
+def _at_working_mpp(slide: Slide, detector: Detector, tissue: Tissue | None) -> Covering:
+    """Without tiles."""
+    mpp = working_mpp(slide.mpp, detector.mpp, detector.mpp_tolerance)
+    return Covering(slide, (), mpp / slide.mpp, mpp, tissue, detector.grid_px)
 
 
 def fitted_px(size_px: tuple[int, int], detector: Detector) -> int:
@@ -143,15 +156,15 @@ def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue
 
     What two tiles own is found twice, and suppressed as one point. Each tile reaches farther than what it owns, by
     the detector's `near_px` or else half the overlap of neighbours, and begins where the cells of its maps lie as those
-    of the first tiles of a grid. Errors as in `detect`.
+    of the first tiles of a grid.
     """
-    every = cover(slide, detector, None, tissue)
+    every = _at_working_mpp(slide, detector, tissue)
     reach_px = REACH_UM / every.mpp
     step = math.lcm(PHASE_PX, detector.grid_px)
     beyond_px = detector.overlap_px if detector.near_px is None else 2 * detector.near_px
     least = max(LEAST_SEARCH_PX, 2 * reach_px + step + beyond_px)
     tiles = around(every.size_px, math.ceil(least / step) * step, step, xy / every.scale, reach_px)
-    return replace(every, runs=walk(tiles, _band_px(slide, every.size_px[0])), batch=NEAR_BATCH)
+    return replace(every, runs=walk(tiles, _band_px(every)), batch=NEAR_BATCH)
 
 
 def near(xy: NDArray[np.float64], places: NDArray[np.float64], mpp: float) -> NDArray[np.bool_]:
@@ -185,7 +198,16 @@ def walk(tiles: Sequence[Tile], band_px: int) -> list[Run]:
     return [tuple(run) for run in found]
 
 
-def _band_px(slide: Slide, width: int) -> int:
-    """Width of the bands: all of the slide where its file holds strips, which are as wide as it is."""
-    layout = slide.tile_size(0)
-    return width if layout is not None and layout[0] >= slide.width_px else BAND_PX
+def _band_px(at: Covering) -> int:
+    """Width of the bands, in px of the tiles: so many of the file's own tiles that two rows of them stay decoded.
+
+    All of the slide where its file holds strips, which are as wide as it is.
+    """
+    layout = at.slide.tile_size(0)
+    if layout is None:
+        return BAND_PX
+    wide, high = layout
+    if wide >= at.slide.width_px:
+        return at.size_px[0]
+    columns = CACHE_BYTES // (2 * 3 * wide * high) - 1  # a band of so many reaches into one more
+    return min(BAND_PX, round(max(1, columns) * wide / at.scale))
