@@ -228,7 +228,7 @@ def test_together_slides_that_cannot_be_searched_fail_as_they_do_alone(
     bad = (model / "bad.tiff", model / "small.tiff")
     more = ("--data", trained[0], "--samples", 6, "--epochs", 1, "--together")
     status, _, told = mitosight("adapt", model, *bad, "--out", model / "out", *more)
-    assert status == 1 and "64 x 64 px is smaller than a tile of 256 px" in told
+    assert status == 1 and "64 x 64 px is smaller than a tile of 128 px" in told
     assert [row["status"] for row in rows(model / "out")] == ["failed", "failed"]
 
 

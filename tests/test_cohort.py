@@ -121,12 +121,12 @@ def test_bad_slides_are_named_and_the_others_done(tmp_path: Path, model: Path, m
     empty.write_bytes(b"")
     text.write_text("no image")
     cut.write_bytes(good.read_bytes()[:-30_000])
-    slide(small, side=200)
+    slide(small, side=100)
     bad = {
         empty: "is empty",
         text: "is not an image that can be read",
         cut: "truncated",
-        small: "200 x 200 px is smaller than a tile of 256 px",
+        small: "100 x 100 px is smaller than a tile of 128 px; give a larger image",
         gone: "is not there",
     }
     out = tmp_path / "out"

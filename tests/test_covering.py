@@ -76,6 +76,7 @@ def test_tiles_are_fitted_to_the_image() -> None:
     assert fitted_px((7215, 5412), detector) == 960
     assert fitted_px((1024, 1024), detector) == 1024
     assert fitted_px((1984, 1024), detector) == 1024  # two that fit
-    assert fitted_px((900, 2000), detector) == 1024  # smaller than a tile, which is told with the tile's own side
+    assert fitted_px((900, 2000), detector) == 896 and fitted_px((2000, 300), detector) == 288  # as large as they allow
+    assert fitted_px((100, 2000), detector) == 128  # which is told to be too much
     detector.grid_px = 48
     assert fitted_px((7215, 5412), detector) == 960  # of 96, 32 and 48 divide it

@@ -78,7 +78,7 @@ def test_slides_that_are_bad_inside(
         goes_away(monkeypatch, slide(tmp_path / "gone.tiff")): "can no longer be read (No such file or directory)",
         image(tmp_path / "deep.tif", eosin().astype(np.uint16) * 257, "rgb"): "holds 3 channels of 16 bit (RGB)",
         image(tmp_path / "grey.tif", eosin()[..., 0], "minisblack"): "holds 1 channels of 8 bit (MINISBLACK)",
-        image(tmp_path / "thin.tif", eosin(1), "rgb"): "300 x 1 px is smaller than a tile of 256 px",
+        image(tmp_path / "thin.tif", eosin(1), "rgb"): "300 x 1 px is smaller than a tile of 128 px",
     }
     alpha = np.dstack([eosin(), np.full((300, 300), 255, np.uint8)])
     good = [

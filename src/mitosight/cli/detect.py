@@ -26,7 +26,9 @@ def detect(
     tissue: Path = typer.Option(None, help="GeoJSON, as QuPath writes it: only what it draws is searched."),
     no_tissue: bool = typer.Option(False, "--no-tissue", help="Search everywhere, on glass too."),
     preview: bool = typer.Option(False, "--preview", help="Also write OUT/NAME.png, the outline of the tissue."),
-    tile_px: int = typer.Option(None, min=128, help="Side of the tiles; default the model's, or what fits the image better."),
+    tile_px: int = typer.Option(
+        None, min=128, help="Side of the tiles; default the model's, or what fits the image better."
+    ),
     batch: int = typer.Option(None, min=1, help="Tiles at a time for each worker; default 1, on a GPU 16."),
     redo: bool = typer.Option(False, "--redo", help="Search slides anew that OUT has results of."),
     runtime: str = typer.Option(

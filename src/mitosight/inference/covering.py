@@ -118,7 +118,9 @@ def cover(slide: Slide, detector: Detector, tile_px: int | None = None, tissue: 
         raise InputError(
             slide.path,
             f"{width} x {height} px{at} is smaller than a tile of {side} px",
-            f"pass a smaller --tile-px (from {LEAST_SEARCH_PX}) or a larger image",
+            f"pass a smaller --tile-px (from {LEAST_SEARCH_PX}) or a larger image"
+            if tile_px
+            else "give a larger image",
         )
     tiles = touching(grid(width, height, side, detector.overlap_px, detector.grid_px), scale, tissue)
     return replace(nothing, runs=walk(tiles, _band_px(nothing)))
@@ -134,12 +136,14 @@ def fitted_px(size_px: tuple[int, int], detector: Detector) -> int:
     """Side of the tiles that cover an image of (width, height) with the fewest px: the detector's, or up to 1/4 less.
 
     The tiles at the far borders are moved back, and a little smaller ones may need no more of them. On a GPU, which
-    keeps graphs for each side, it is the detector's.
+    keeps graphs for each side, it is the detector's. A smaller image has tiles as large as it allows.
     """
-    largest = detector.tile_px
-    if min(size_px) < largest or next(detector.parameters()).device.type != "cpu":
-        return largest
+    largest, smallest = detector.tile_px, min(size_px)
     step = math.lcm(PHASE_PX, detector.grid_px)
+    if smallest < largest:
+        return max(LEAST_SEARCH_PX, detector.overlap_px + step, smallest // step * step)
+    if next(detector.parameters()).device.type != "cpu":
+        return largest
 
     def px(side: int) -> int:
         across, down = (-(-max(length - side, 0) // (side - detector.overlap_px)) + 1 for length in size_px)
