@@ -184,13 +184,18 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "machine": fresh.machine(given.threads),
         "size_px": given.size,
         "area_mm2": given.size[0] * given.size[1] * (MPP / 1000) ** 2,
-        "commands": {c.name: shlex.join(c.command(slide, Path("OUT"), False)[1:]) for c in candidates},
+        "commands": {c.name: _told(c.command(slide, Path("OUT"), False)) for c in candidates},
         "runs": runs,
         "times_as_fast": {name: against(runs[REFERENCE], of, "search") for name, of in runs.items()},
         "times_as_fast_whole": {name: against(runs[REFERENCE], of, "whole") for name, of in runs.items()},
         "profiles": profiles,
         "convolution_gflop_per_s": {name: max(r[name] for r in rates) for name in (rates[0] if rates else ())},
     }
+
+
+def _told(command: list[str]) -> str:
+    """A command without where this machine keeps the project."""
+    return shlex.join(command[1:]).replace(f"{HERE.parent}/", "")
 
 
 def main() -> None:

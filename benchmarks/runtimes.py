@@ -12,31 +12,36 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mitosight import checkpoint, modelfile
+from mitosight.colours import changed
+from mitosight.dataset import standard_table
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Detector
+from mitosight.outputs import versions, write_json
 from mitosight.runtime import NAMES, TOLERANCE, cache, choice, export
 from mitosight.runtime.agreement import compare, inputs_of, judged_from
 from mitosight.runtime.files import precision_of
 from mitosight.slide import Slide
 
 
-def tiles_of(paths: list[Path], side_px: int, count: int, mpp: float) -> list[NDArray[np.uint8]]:
-    """At least `count` tiles (side, side, 3), row by row from the middle third of each image on."""
+def tiles_of(paths: list[Path], side_px: int, count: int, detector: Detector) -> list[NDArray[np.uint8]]:
+    """`count` tiles (side, side, 3), row by row from the middle third of each image on, as the detector sees them."""
     found: list[NDArray[np.uint8]] = []
     for path in paths:
-        with Slide(path, mpp=mpp) as slide:
+        with Slide(path, mpp=detector.mpp) as slide:
+            table = standard_table(slide) if detector.standardised else None
             here = [
                 (x, y)
                 for y in range(slide.height_px // 3, slide.height_px - side_px + 1, side_px)
                 for x in range(slide.width_px // 3, slide.width_px - side_px + 1, side_px)
             ]
-            found += [slide.read(at, (side_px, side_px)) for at in here[: -(-count // len(paths))]]
+            found += [changed(slide.read(at, (side_px, side_px)), table) for at in here[: -(-count // len(paths))]]
     return found[:count]
 
 
@@ -65,10 +70,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiles", type=int, default=12, help="that are compared")
     parser.add_argument("--calibrate", type=int, default=16)
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     file = modelfile.locate(given.model)
     detector = checkpoint.load(file)
-    every = tiles_of(given.images, given.tile_px, given.tiles + given.calibrate, detector.mpp)
+    every = tiles_of(given.images, given.tile_px, given.tiles + given.calibrate, detector)
     shown, others = every[: given.tiles], every[given.tiles :]
     with tempfile.TemporaryDirectory() as folder:
         runtimes = opened(detector, file, others[: given.calibrate], Path(folder))
@@ -82,11 +88,16 @@ def main() -> None:
                     network(seen)
                     best[name] = min(best[name], time.perf_counter() - started if turn else np.inf)
         print(f"{cache.processor()}; {torch.get_num_threads()} threads; {len(seen)} images of {seen.shape[-1]} px")
+        result: dict[str, Any] = {"processor": cache.processor(), "threads": torch.get_num_threads(), "runtimes": {}}
         for name, runtime in runtimes.items():
             tolerance = TOLERANCE[precision_of(name)]
             least = judged_from(detector, precision_of(name), tolerance)
             told = "" if name == "torch" else compare(detector, runtime, shown, least).told()
-            print(f"{name:14} {len(seen) / best[name]:8.2f}/s  {best['torch'] / best[name]:6.2f} x  {told}", flush=True)
+            row = {"per_s": len(seen) / best[name], "ratio": best["torch"] / best[name], "told": told}
+            result["runtimes"][name] = row
+            print(f"{name:14} {row['per_s']:8.2f}/s  {row['ratio']:6.2f} x  {told}", flush=True)
+    if given.json:
+        write_json(given.json, {**result, "versions": versions()})
 
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ def test_workers_open_the_first_look_as_this_process_did() -> None:
     early = _early(how, FirstLook(detector, Path("/m/first/model.safetensors"), "2"))
     assert (early.model, early.sha256) == (Path("/m/first/model.safetensors"), "2")
     assert (early.runtime, early.near_px, how.near_px) == ("openvino-bf16", 4.0, 1.0)
+    assert (early.tolerance, how.tolerance) == (0.05, None)
 
 
 @pytest.mark.parametrize(("near_px", "side_px"), [(None, 160), (16, 128)])

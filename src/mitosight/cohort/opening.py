@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from mitosight import checkpoint, colours, inference, modelfile, pairing, runtime
-from mitosight.cohort.settings import FIRST_NEAR_UM, FirstLook, Settings, tissue_of
+from mitosight.cohort.settings import FirstLook, Settings, of_first_look, tissue_of
 from mitosight.device import placed
 from mitosight.errors import InputError, UsageError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
-from mitosight.runtime.agreement import NEAR_PX
 from mitosight.slide import Slide
 
 SHOWN = 8  # tiles, by which a runtime is compared with torch
@@ -26,12 +25,12 @@ SHOWN_PX = 512  # their side at most: several runtimes hold one in memory, and e
 
 
 def opened(
-    slides: Sequence[Path], model: Path, settings: Settings, device: torch.device, near_um: float | None = None
+    slides: Sequence[Path], model: Path, settings: Settings, device: torch.device, looks_first: bool = False
 ) -> tuple[Path, Detector, Settings]:
     """The model's file, its detector on `device` in the runtime of `settings`, and settings with the one it became.
 
-    A runtime is compared with torch on tiles of the first slide that can be read, once for each model and machine; its
-    points may lie `near_um` off, or 1 px.
+    A runtime is compared with torch on tiles of the first slide that can be read, once for each model and machine;
+    less strictly where the model `looks_first`.
 
     Raises:
         InputError: the model cannot be used.
@@ -44,9 +43,9 @@ def opened(
     plain = placed(checkpoint.load(file), device)
     if settings.runtime == "torch":
         return file, plain, settings
-    near_px = NEAR_PX if near_um is None else near_um / plain.mpp
+    strict = of_first_look(plain, settings.runtime) if looks_first else {}
     tiles = partial(shown, slides, plain, settings)
-    detector = runtime.open_runtime(plain, file, settings.runtime, tiles, near_px=near_px)
+    detector = runtime.open_runtime(plain, file, settings.runtime, tiles, **strict)
     return file, detector, replace(settings, runtime=str(detector.runtime.get("name", "torch")))
 
 
@@ -63,7 +62,7 @@ def first_look(model: Path, slides: Sequence[Path], settings: Settings, device: 
     facts = checkpoint.read_header(file)["provenance"].get("first", {})
     if facts.get("of") != sha256(model):
         raise InputError(file, "is the first look of another model", "make it again with mitosight pair")
-    _, detector, _ = opened(slides, file, settings, device, FIRST_NEAR_UM)
+    _, detector, _ = opened(slides, file, settings, device, looks_first=True)
     return FirstLook(detector, file, sha256(file))
 
 

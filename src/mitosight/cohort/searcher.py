@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mitosight import inference
 from mitosight.cohort.scheduler import connected
-from mitosight.cohort.settings import FIRST_NEAR_UM, FirstLook, Settings
+from mitosight.cohort.settings import FirstLook, Settings, of_first_look
 from mitosight.cohort.worker import How
 from mitosight.detections import Detections
 from mitosight.inference import Covering, Progress, Workers
@@ -57,8 +57,8 @@ def searcher(model: Path, checksum: str, detector: Detector, settings: Settings)
 
 def _early(how: How, first: FirstLook) -> How:
     """How the workers open the first look."""
-    by, near_px = str(first.detector.runtime["name"]), FIRST_NEAR_UM / first.detector.mpp
-    return replace(how, model=first.file.resolve(), sha256=first.sha256, runtime=by, near_px=near_px)
+    strict = of_first_look(first.detector, first.runtime)
+    return replace(how, model=first.file.resolve(), sha256=first.sha256, runtime=first.runtime, **strict)
 
 
 @dataclass(frozen=True)

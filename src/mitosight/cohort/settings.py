@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mitosight.device import release
 from mitosight.errors import UsageError
 from mitosight.methods.detector import Detector
 from mitosight.mpp import ACCEPTED_MPP, possible
@@ -15,6 +16,7 @@ from mitosight.slide import Slide
 from mitosight.tissue import Tissue, find_tissue, tissue_from_geojson
 
 FIRST_NEAR_UM = 2.0  # how far a place of the first look may be from that of torch: with 5 it is within 7 of the figure
+FIRST_TOLERANCE = 0.05  # how far its score may be: it is compared with the first look's threshold, and then forgotten
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class FirstLook:
     def runtime(self) -> str:
         """What computes its network."""
         return str(self.detector.runtime["name"])
+
+
+def of_first_look(detector: Detector, runtime: str) -> dict[str, Any]:
+    """How far a first look's points may be from those of torch, as `open_runtime` takes it; int8 has its own scores."""
+    tolerance = None if runtime == "openvino-int8" else FIRST_TOLERANCE
+    return {"near_px": FIRST_NEAR_UM / detector.mpp, "tolerance": tolerance}
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,9 @@ def tissue_of(slide: Slide, where: Literal["find", "all"] | Path) -> Tissue | No
     """
     if isinstance(where, Path):
         return tissue_from_geojson(where, slide)
-    return find_tissue(slide) if where == "find" else None
+    found = find_tissue(slide) if where == "find" else None
+    release()  # what finding it took, before the search takes its own
+    return found
 
 
 @dataclass(frozen=True)

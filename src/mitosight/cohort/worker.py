@@ -30,7 +30,7 @@ class How:
     Attributes:
         model: absolute path of the model's file, whose checksum is `sha256`.
         device: as of `--device`; "gpu-by-name" gives each of the workers 0, 1, 2... a GPU of its own.
-        near_px: how far points may lie from those of torch in another runtime.
+        near_px, tolerance: how far points and scores may be from those of torch in another runtime (`open_runtime`).
     """
 
     model: Path
@@ -40,6 +40,7 @@ class How:
     bf16: bool
     runtime: str
     near_px: float = NEAR_PX
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,4 +131,5 @@ def _load(how: How) -> tuple[Detector, Workers]:
     threads = me.state.nthreads
     _lasting.enter_context(device.exact())
     by = inference.made(where, threads, how.batch, how.bf16)
-    return runtime.load(how.model, how.runtime, device=where, threads=threads, near_px=how.near_px), by
+    strict: dict[str, Any] = {"near_px": how.near_px, "tolerance": how.tolerance}
+    return runtime.load(how.model, how.runtime, device=where, threads=threads, **strict), by

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mitosight.colours import changed
 from mitosight.detections import Detections, concatenate
-from mitosight.device import exact
+from mitosight.device import exact, release
 from mitosight.inference.covering import Covering, Run, cover
 from mitosight.methods.detector import Detector
 from mitosight.pipeline import ahead
@@ -152,6 +152,7 @@ def search(
                 if last:
                     yield number, concatenate(found)
                     found = []
+                    release()
     finally:
         detector.train(training)
 

@@ -17,6 +17,9 @@ from mitosight.methods.parts.trunk import ResNet, Trunk
 from mitosight.methods.retinanet import Normalise, RetinaNet
 from mitosight.stain_augment import PatchAugmentation
 
+OVERLAP_UM = 16.0  # of the tiles of a slide: 64 px at 0.25 µm/px, and 32 px for a first look at 0.5
+STEP_PX = 32
+
 
 class Mitosight(RetinaNet):
     """A RetinaNet of one level at stride 16, whose boxes vote, on a small network that starts from ImageNet weights.
@@ -71,6 +74,7 @@ class Mitosight(RetinaNet):
             raise UsageError(None, f"augmentation = {augmentation!r}", f"accepted are {', '.join(kinds)}")
         self.augmentation = kinds[augmentation] if augment else None
         self.standardised = standard
+        self.overlap_px = max(STEP_PX, STEP_PX * round(OVERLAP_UM / self.mpp / STEP_PX))
         self.trunk.mix = EFDMix(mix_probability, mix_alpha) if mix_probability else None
 
     def new_trunk(self, depth: int, deepest: int) -> Trunk:
