@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 SIZE_PX, MPP = (7215, 5412), 0.23  # a region of MIDOG 2021 on its first scanner
 FIGURES_PER_MM2, LOOKALIKES_PER_MM2 = 20.0, 60.0
 REFERENCE = "reference"
+MEDIANS = ("search", "whole", "peak_mb")
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "area_mm2": given.size[0] * given.size[1] * (MPP / 1000) ** 2,
         "commands": {c.name: _told(c.command(slide, Path("OUT"), False)) for c in candidates},
         "runs": runs,
+        "medians": {name: {key: median(run[key] for run in of) for key in MEDIANS} for name, of in runs.items()},
         "times_as_fast": {name: against(runs[REFERENCE], of, "search") for name, of in runs.items()},
         "times_as_fast_whole": {name: against(runs[REFERENCE], of, "whole") for name, of in runs.items()},
         "profiles": profiles,

@@ -40,13 +40,14 @@ def search(model: Path, data: Path, part: str, out: Path, *options: str) -> dict
 
 
 def with_threshold(model: Path, data: Path, work: Path) -> tuple[Path, dict[str, Any]]:
-    """A copy of the model with the threshold of the best F1 on the part val of `data`, and the scores there."""
+    """A copy of the model with the threshold of the best F1 on the part val of `data`, and its scores there."""
     file = modelfile.locate(model)
     val = search(file, data, "val", work / "val")
     header, detector = checkpoint.read_header(file), checkpoint.load(file)
     detector.threshold = round(val["plateau"]["centre"], 3)
     provenance = {**header["provenance"], "threshold": {"data": data.name, "part": "val", "f1": val["best_f1"]}}
-    return checkpoint.save(work / "model", detector, header["method"], header["arguments"], provenance), val
+    file = checkpoint.save(work / "model", detector, header["method"], header["arguments"], provenance)
+    return file, search(file, data, "val", work / "val")
 
 
 def row(name: str, scores: dict[str, Any]) -> str:
@@ -68,7 +69,7 @@ def card(result: dict[str, Any]) -> str:
         threshold=result["threshold"],
         low=f"{plateau['low']:.3f}",
         high=f"{plateau['high']:.3f}",
-        val_f1=f"{result['val']['best_f1']:.3f}",
+        val_f1=f"{result['val']['f1']:.3f}",
         steps=result["steps"],
         seed=result["seed"],
         sha256=result["sha256"],

@@ -150,18 +150,16 @@ def test_workers_open_the_first_look_as_this_process_did() -> None:
     assert (early.tolerance, how.tolerance) == (0.05, None)
 
 
-@pytest.mark.parametrize(("near_px", "side_px"), [(None, 160), (16, 128)])
-def test_tiles_of_a_second_look_reach_beyond_what_they_own(tmp_path: Path, near_px: int | None, side_px: int) -> None:
-    """7 µm are 28 px: 56 px that it owns, 32 px in steps of which it begins, and 2 x 32 or 2 x 16 px beyond."""
+def test_tiles_of_a_second_look_reach_beyond_what_they_own(tmp_path: Path) -> None:
+    """7 µm are 28 px: 56 px that it owns, 32 px in steps of which it begins, and 2 x 32 px beyond: 160 px."""
     write_tiff(tmp_path / "a.tiff", np.full((800, 900, 3), 230, np.uint8), 0.25)
     detector = Dots(0.25)
-    detector.near_px = near_px
     places = np.random.default_rng(0).uniform(100, 700, (50, 2))
     with Slide(tmp_path / "a.tiff") as slide:
         tiles = inference.cover_near(slide, detector, places).tiles
-    assert {tile.side_px for tile in tiles} == {side_px} and len(tiles) == 50
+    assert {tile.side_px for tile in tiles} == {160} and len(tiles) == 50
     for tile in tiles:
         x0, y0, x1, y1 = tile.owns
-        assert min(x0 - tile.x_px, y0 - tile.y_px) >= (near_px or 32) - 1
-        assert min(tile.x_px + side_px - x1, tile.y_px + side_px - y1) >= (near_px or 32) - 1
+        assert min(x0 - tile.x_px, y0 - tile.y_px) >= 32 - 1
+        assert min(tile.x_px + 160 - x1, tile.y_px + 160 - y1) >= 32 - 1
         assert tile.x_px % 32 == tile.y_px % 32 == 0

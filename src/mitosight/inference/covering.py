@@ -158,15 +158,13 @@ def fitted_px(size_px: tuple[int, int], detector: Detector) -> int:
 def cover_near(slide: Slide, detector: Detector, xy: NDArray[np.float64], tissue: Tissue | None = None) -> Covering:
     """A small tile around each of the places `xy` (n, 2) in level-0 px that owns what lies within `REACH_UM`.
 
-    What two tiles own is found twice, and suppressed as one point. Each tile reaches farther than what it owns, by
-    the detector's `near_px` or else half the overlap of neighbours, and begins where the cells of its maps lie as those
-    of the first tiles of a grid.
+    What two tiles own is found twice, and suppressed as one point. Each tile reaches half the overlap of neighbours
+    farther than what it owns, and begins where the cells of its maps lie as those of the first tiles of a grid.
     """
     every = _at_working_mpp(slide, detector, tissue)
     reach_px = REACH_UM / every.mpp
     step = math.lcm(PHASE_PX, detector.grid_px)
-    beyond_px = detector.overlap_px if detector.near_px is None else 2 * detector.near_px
-    least = max(LEAST_SEARCH_PX, 2 * reach_px + step + beyond_px)
+    least = max(LEAST_SEARCH_PX, 2 * reach_px + step + detector.overlap_px)
     tiles = around(every.size_px, math.ceil(least / step) * step, step, xy / every.scale, reach_px)
     return replace(every, runs=walk(tiles, _band_px(every)), batch=NEAR_BATCH)
 

@@ -95,7 +95,6 @@ class Detector(nn.Module):
         suppression_um: of the points of a slide within it of each other only the best is kept; 6.25, 25 px at 0.25
             µm/px (reference code of Wilm 2021).
         overlap_px: of the tiles of a slide; 64, by which a figure of 50 px is whole in at least one.
-        near_px: how far a tile of a second look reaches beyond what it owns; None for half of `overlap_px`.
         mpp: µm per px that the network expects.
         mpp_tolerance: a slide within this share of `mpp` is read at its own resolution.
         tile_px: side of the tiles that are read.
@@ -122,7 +121,6 @@ class Detector(nn.Module):
     least_tile_px: int = 32
     grid_px: int = 1
     overlap_px: int = 64
-    near_px: int | None = None
     suppression_um: float = 6.25
     standardised: bool = False
     blocks: int | None = None

@@ -40,7 +40,6 @@ class Mitosight(RetinaNet):
     """
 
     blocks = BLOCKS
-    near_px = 16
 
     title: ClassVar[str] = "ours: slides in standard colours, RetinaNet of one level on EfficientNet-Lite0"
 
