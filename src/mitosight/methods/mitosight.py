@@ -26,7 +26,7 @@ class Mitosight(RetinaNet):
 
     Slides are seen in the colours of a standard one (`mitosight.colours`), which leaves a new scanner little to be
     strange by, and trained on with the amounts of their stains changed. What gains nothing on scanners that training
-    never saw is off by default (docs/results.md).
+    never saw is off by default (protocol `mitosight-ingredients`).
 
     Choices, each an argument:
         network: "efficientnet-lite0" (`parts.lite`), a third of the time of a ResNet-18 on a processor; or "resnet", of
