@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mitosight.bench import leakage
 from mitosight.bench.cell import SHEET, Bench, Cell
 from mitosight.bench.folds import folds
@@ -16,6 +14,7 @@ from mitosight.bench.page import page
 from mitosight.bench.protocol import Protocol, builtin, load
 from mitosight.bench.running import Outcome, cells, here, scheduled
 from mitosight.bench.summary import summarised, table
+from mitosight.device import choose
 from mitosight.errors import InputError
 from mitosight.outputs import alone, whole, write_json
 from mitosight.regions import DataFolder
@@ -42,7 +41,7 @@ def run(
     protocol: Protocol,
     data: DataFolder,
     out: Path,
-    device: torch.device,
+    device: str = "auto",
     *,
     scheduler: str | None = None,
     watch: Watch | None = None,
@@ -50,24 +49,25 @@ def run(
     """Works out what is missing of a protocol in `out` and writes `results.json`, `results.md` and `report.html`.
 
     Cells that are done are kept, trainings that were stopped go on. A cell that fails is named in the results, whose
-    tables are of the others; they are written anew after each cell. `scheduler` is "local", "local:N" or the address
-    of a Dask scheduler, which works on several cells at once. Returns what `results.json` holds.
+    tables are of the others; they are written anew after each cell that was worked on, and at the end. `device` is
+    "auto", "cpu", "cuda" or "cuda:N"; `scheduler` is "local", "local:N" or the address of a Dask scheduler, which works
+    on several cells at once. Returns what `results.json` holds.
 
     Raises:
         InputError: as `planned`, or `out` holds cells of another protocol.
-        UsageError: another run is writing to `out`, or the scheduler cannot be used.
+        UsageError: another run is writing to `out`, no such device, or the scheduler cannot be used.
     """
-    bench = Bench(protocol, data, out, device)
+    bench = Bench(protocol, data, out, choose(device), device)
     every = planned(bench)
-    for cell in every:
-        bench.done(cell)  # raises before anything is worked on
+    kept = {cell.place for cell in every if bench.done(cell) is not None}  # raises before anything is worked on
     with alone(out):
         write_json(out / PROTOCOL, protocol.model_dump(mode="json"))
         outcomes: dict[str, Outcome] = {}
         results: dict[str, Any] = {}
         for cell, outcome in here(bench, every) if scheduler is None else scheduled(bench, every, scheduler):
             outcomes[cell.place] = outcome
-            results = _written(bench, every, outcomes)
+            if cell.place not in kept or len(outcomes) == len(every):
+                results = _written(bench, every, outcomes)
             if watch is not None:
                 watch(len(outcomes), len(every), cell, outcome)
     return results

@@ -8,15 +8,18 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mitosight import adaptation, checkpoint, cohort, modelfile, recipe
+from mitosight.bench.content import content
 from mitosight.bench.features import plane
-from mitosight.bench.folds import Fold, domain_of, parts_of, slug
+from mitosight.bench.folds import Fold, domain_of, parts_of, slugs
 from mitosight.bench.protocol import Adaptation, Column, Entry, Protocol
+from mitosight.cohort.record import SUMMARY
 from mitosight.detections import Detections
 from mitosight.engine import STATE
 from mitosight.errors import InputError
@@ -24,7 +27,7 @@ from mitosight.evaluation import Report, evaluate
 from mitosight.evaluation.sheet import write_sheet
 from mitosight.measured import measured
 from mitosight.methods.detector import Detector
-from mitosight.outputs import sha256, versions, whole, write_json
+from mitosight.outputs import alone, versions, whole, whole_folder, write_json
 from mitosight.regions import DataFolder, Region
 from mitosight.tiles import MEASURED
 from mitosight.training import DONE, train
@@ -54,44 +57,49 @@ class Bench:
     Attributes:
         out: folder of all cells.
         device: of trainings and searches.
+        device_name: by which each worker of a scheduler chooses its own; that of `device` where it is empty.
     """
 
     protocol: Protocol
     data: DataFolder
     out: Path
     device: torch.device
+    device_name: str = ""
 
     def folder(self, cell: Cell) -> Path:
         """Of one cell."""
         return self.out / "cells" / cell.place
 
     def key(self, cell: Cell) -> str:
-        """Of all that decides a cell's scores: another protocol's cell, or one of other data, has another."""
+        """Of all that decides a cell's scores: another protocol's cell, or one of other data, has another.
+
+        Recipes and files count by what they hold, not by their names; images by name and size. The version of this
+        package is not among them: the results say where cells are of several.
+        """
         entry, chosen = cell.entry, self.protocol
+        trained = chosen.trained_by(entry)
         told: dict[str, Any] = {
-            "entry": entry.model_dump(mode="json", exclude={"name"}),
-            "trained": chosen.trained_by(entry).model_dump(mode="json", exclude={"name"}),
-            "set": chosen.set,
-            "rule": [chosen.by, chosen.radius_um, chosen.bootstrap],
+            "trained": content(chosen, trained, cell.fold.settings),
+            "lent": {name: content(chosen, chosen.lender(name), cell.fold.settings) for name in trained.share},
+            "adapt": entry.adapt.model_dump(mode="json") if entry.adapt else None,
+            "rule": [chosen.by, chosen.radius_um, chosen.bootstrap, chosen.features],
             "split": dict(cell.fold.split),
-            "settings": cell.fold.settings,
             "seed": cell.seed,
             "measured": MEASURED,
-            "start": self._start(chosen.trained_by(entry)),
-            "model": sha256(modelfile.locate(Path(entry.model))) if entry.model else None,
-            "regions": [
-                (r.file_name, r.slide, astuple(r.domain), r.mpp, r.xy.tolist(), r.label.tolist())
-                for r in self.data.regions
-            ],
+            "data": self.digest,
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-    def _start(self, entry: Entry) -> str | None:
-        """SHA-256 of the model that a training starts from."""
-        if not entry.recipe:
-            return None
-        start = recipe.load(entry.recipe, (*self.protocol.set, *entry.set)).training.start
-        return sha256(modelfile.locate(start)) if start else None
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the regions of the data: annotations, domains, names and sizes of the images."""
+        found = hashlib.sha256()
+        for r in self.data.regions:
+            path = self.data.image_path(r)
+            size = path.stat().st_size if path.is_file() else 0
+            told = (r.file_name, size, r.slide, astuple(r.domain), r.mpp, r.xy.tolist(), r.label.tolist())
+            found.update(json.dumps(told).encode())
+        return found.hexdigest()
 
     def done(self, cell: Cell) -> dict[str, Any] | None:
         """What a finished cell found; None where it is still to be done.
@@ -123,14 +131,14 @@ class Bench:
 
     def _lend(self, cell: Cell, name: str, folder: Path) -> None:
         """Copies a preparation from the first entry that shares it, unless that is the cell's own or has none."""
-        first = next(entry for entry in self.protocol.models if name in entry.share)
+        first = self.protocol.lender(name)
         lent = self.folder(Cell(first, cell.fold, cell.seed)) / "model" / name
-        if first == cell.entry or (folder / name).exists() or not lent.is_dir():
+        files = [file for file in sorted(lent.glob("*.safetensors")) if file.name != STATE]
+        if first == cell.entry or (folder / name).exists() or not files:
             return
-        for file in sorted(lent.glob("*.safetensors")):
-            if file.name != STATE:
-                with whole(folder / name / file.name) as temporary:
-                    shutil.copyfile(file, temporary)
+        with whole_folder(folder / name) as temporary:
+            for file in files:
+                shutil.copyfile(file, temporary / file.name)
 
     def work(self, cell: Cell) -> dict[str, Any]:
         """Trains, searches and scores a cell; writes its `cell.json` last. What is there already is not repeated.
@@ -140,18 +148,29 @@ class Bench:
         """
         if (found := self.done(cell)) is not None:
             return found
-        model = self.trained(cell)
-        detector = checkpoint.load(model).to(self.device)
-        tested = measured(self.data.images, cell.fold.of(self.data).part("test"))
-        started = time.monotonic()
-        points, facts = self.searched(cell, model, detector, tested)
-        seconds = time.monotonic() - started
-        report = self.scored(points, tested, detector.threshold)
-        record = self._record(cell, model, detector, report) | {"adapted": facts, "search_seconds": round(seconds, 1)}
-        if cell.seed == self.protocol.seeds[0]:
-            record["features"] = self._looked_at(cell, detector, report)
-        write_json(self.folder(cell) / CELL, record)
+        with alone(self.folder(cell)):
+            model = self.trained(cell)
+            detector = checkpoint.load(model).to(self.device)
+            tested = measured(self.data.images, cell.fold.of(self.data).part("test"))
+            started, there = time.monotonic(), self._searched_before(cell)
+            points, facts = self.searched(cell, model, detector, tested)
+            seconds = time.monotonic() - started
+            report = self.scored(points, tested, detector.threshold)
+            record = self._record(cell, model, detector, report)
+            record |= {"adapted": facts, "search_seconds": _for_all(seconds, len(tested), there)}
+            if cell.seed == self.protocol.seeds[0]:
+                record |= self._looked_at(cell, detector, report)
+            write_json(self.folder(cell) / CELL, record)
         return record
+
+    def _found(self, cell: Cell) -> Path:
+        """The folder of a cell's points: one for all cells of a trained model that is searched with as it is."""
+        own = cell.entry.model and cell.entry.adapt is None
+        return (self.out / "cells" / cell.entry.name if own else self.folder(cell)) / "found"
+
+    def _searched_before(self, cell: Cell) -> int:
+        """How many images were searched by a run that was stopped, or for another cell."""
+        return len({path.name for path in self._found(cell).rglob("*.csv")} - {SUMMARY})
 
     def searched(
         self, cell: Cell, model: Path, detector: Detector, regions: Sequence[Region]
@@ -161,11 +180,10 @@ class Bench:
         Raises:
             InputError: the first image that failed.
         """
-        folder = self.folder(cell)
         points: dict[str, Detections] = {}
         facts: dict[str, Any] = {}
         for domain, own in self._parts(cell, regions):
-            out = folder / "found" / domain
+            out = self._found(cell) / domain
             how, used = cell.entry.adapt, (model, detector)
             prepare = None if how is None else self._adaptation(cell, how, used, own, out)
             points |= cohort.search_regions(self.data, own, model, detector, out, prepare)
@@ -178,8 +196,8 @@ class Bench:
         if cell.entry.adapt is None or not cell.entry.adapt.together:
             yield "all", list(regions)
             return
-        for domain in sorted({domain_of(r, self.protocol.by) for r in regions}):
-            yield slug(domain), [r for r in regions if domain_of(r, self.protocol.by) == domain]
+        for domain, name in slugs(sorted({domain_of(r, self.protocol.by) for r in regions})).items():
+            yield name, [r for r in regions if domain_of(r, self.protocol.by) == domain]
 
     def _adaptation(
         self,
@@ -211,12 +229,18 @@ class Bench:
         return evaluate(points, regions, threshold=threshold, radius_um=rule.radius_um, bootstrap=rule.bootstrap)
 
     def _looked_at(self, cell: Cell, detector: Detector, report: Report) -> dict[str, Any]:
-        """Draws the sheet of hits, false points and misses; returns where the features of scanners lie."""
+        """Draws the sheet of hits, false points and misses; returns where the features of scanners lie, or why not."""
+        asked = self.protocol
         files = {region.file_name: self.data.image_path(region) for region in self.data.regions}
         write_sheet(self.folder(cell) / SHEET, report, files, SHOWN, SHOWN)
-        if not self.protocol.features or cell.entry.adapt is not None:
-            return {}
-        return plane(detector, self.data.images, parts_of(self.protocol, self.data), self.protocol.features)
+        if not asked.features or cell.entry.adapt is not None:
+            return {"features": {}}
+        parts = parts_of(asked, self.data)
+        judged = {slide for region in parts["test"] for slide in region.slides}
+        other = parts["train" if asked.tested == "val" and not asked.held_out else "val"]
+        fitted_on = [region for region in other if not judged & set(region.slides)]
+        found = plane(detector, self.data.images, fitted_on, parts["test"], asked.features)
+        return {"features": {}, "features_missing": found["missing"]} if "missing" in found else {"features": found}
 
     def _record(self, cell: Cell, model: Path, detector: Detector, report: Report) -> dict[str, Any]:
         run = model.with_name(DONE)
@@ -235,11 +259,17 @@ class Bench:
             "threshold": detector.threshold,
             "validation": header["provenance"].get("validation", {}),
             "parameters": sum(p.numel() for p in detector.parameters()),
+            "preparation_seconds": trained.get("preparation_seconds"),
             "training_seconds": trained.get("seconds"),
             "device": trained.get("device", str(self.device)),
             "versions": versions(),
             "scores": report.to_json(),
         }
+
+
+def _for_all(seconds: float, images: int, before: int) -> float | None:
+    """What the search of all images takes, from the `seconds` for those that were not searched `before`."""
+    return round(seconds * images / (images - before), 1) if images > before else None
 
 
 def seen_by(told: Mapping[str, Any], by: Column, fold: Fold) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,19 +20,22 @@ from mitosight.probe import features_of, shared, told_apart
 from mitosight.regions import Region
 
 
-def plane(detector: Detector, images: Path, parts: Mapping[str, Sequence[Region]], samples: int) -> dict[str, Any]:
-    """Features of random samples of each scanner's test images: their places in the plane, and how well they part.
+def plane(
+    detector: Detector, images: Path, fitted_on: Sequence[Region], shown: Sequence[Region], samples: int
+) -> dict[str, Any]:
+    """Features of random samples of each scanner's images `shown`: their places in the plane, and how well they part.
 
-    `separability` is the balanced accuracy of a classifier of scanners that is fitted on the part "val" (see
-    `probe.scanner_accuracy`), `chance` one over the number of scanners. The plane is UMAP's where umap-learn is
-    installed, else that of the two main components. {} where there are not two scanners.
+    `separability` is the balanced accuracy of a classifier of scanners that is fitted on `fitted_on`, images of other
+    slides (see `probe.scanner_accuracy`), `chance` one over the number of scanners. The plane is UMAP's where
+    umap-learn is installed, else that of the two main components. Where there are not two scanners, or an image is too
+    small for a sample, `missing` says so and nothing else is there.
     """
-    known = [measured(images, parts[name]) for name in ("val", "test")]
     try:
+        known = [measured(images, regions) for regions in (fitted_on, shown)]
         scanners = shared(*known)
-    except InputError:
-        return {}
-    fitted, tested = (features_of(detector, images, part, scanners, samples=samples) for part in known)
+        fitted, tested = (features_of(detector, images, part, scanners, samples=samples) for part in known)
+    except InputError as error:
+        return {"missing": str(error)}
     kind, xy = _laid_out(StandardScaler().fit_transform(tested[0]))
     return {
         "separability": round(told_apart(fitted, tested), 4),

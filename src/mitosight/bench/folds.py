@@ -45,22 +45,28 @@ def domain_of(region: Region, by: Column) -> str:
 def folds(protocol: Protocol, data: DataFolder) -> list[Fold]:
     """The folds of a protocol on a data folder, in the order of its domains.
 
+    Domains without a single annotation in training are no ones to learn from: their images are unlabelled. Those that
+    are in the test images alone are unseen in every fold; left out by name, all others are learned from.
+
     Raises:
         InputError: a part of the split is missing, or a domain of the protocol is not there.
         UsageError: there is nothing to leave out.
     """
     parts = parts_of(protocol, data)
-    tested, learned = (_domains(parts[name], protocol.by) for name in ("test", "train"))
+    tested = _domains(parts["test"], protocol.by)
     if protocol.split == "given":
         seen = _domains([r for r in parts["train"] if len(r.figures)], protocol.by)
         split = {name: _names(regions) for name, regions in parts.items()}
         return [Fold("given", tuple(seen), tuple(d for d in tested if d not in seen), split)]
-    turns = list(protocol.domains) or [d for d in tested if protocol.split == "leave-one-out" or d in learned]
-    if wrong := [d for d in turns if d not in tested or d not in learned]:
-        raise InputError(None, f"no {protocol.by} {wrong[0]!r} in training and test", f"there are {', '.join(tested)}")
+    learned = _domains([r for r in parts["train"] if len(r.label)], protocol.by)
     if len(learned) < 2:
         raise UsageError(None, f"one {protocol.by} alone", f"the split {protocol.split} needs two or more")
-    return [_turn(protocol, parts, domain, learned, tested) for domain in turns]
+    can = tested if protocol.split == "leave-one-out" else [d for d in tested if d in learned]
+    turns = list(protocol.domains) or [d for d in tested if d in learned]
+    if wrong := [d for d in turns if d not in can]:
+        raise InputError(None, f"no {protocol.by} {wrong[0]!r} in training and test", f"there are {', '.join(can)}")
+    names = slugs(turns)
+    return [_turn(protocol, parts, domain, names[domain], learned, tested) for domain in turns]
 
 
 def parts_of(protocol: Protocol, data: DataFolder) -> dict[str, list[Region]]:
@@ -82,26 +88,39 @@ def parts_of(protocol: Protocol, data: DataFolder) -> dict[str, list[Region]]:
 
 
 def _turn(
-    protocol: Protocol, parts: Mapping[str, Sequence[Region]], domain: str, learned: Sequence[str], tested: list[str]
+    protocol: Protocol,
+    parts: Mapping[str, Sequence[Region]],
+    domain: str,
+    name: str,
+    learned: Sequence[str],
+    tested: Sequence[str],
 ) -> Fold:
     """The fold in which `domain` is left out, or learned from alone."""
     out = protocol.split == "leave-one-out"
     seen = [d for d in learned if (d != domain) == out]
-    kept = set(learned) if protocol.unlabelled else set(seen)
+    there = _domains(parts["train"], protocol.by)
+    kept = set(there) if protocol.unlabelled else set(seen)
     split = {p: _names(r for r in parts[p] if domain_of(r, protocol.by) in kept) for p in ("train", "val")}
     settings: tuple[str, ...] = ()
     if protocol.unlabelled:
-        named = seen if protocol.by == "scanner" else [d for d in learned if d not in seen]
+        named = seen if protocol.by == "scanner" else [d for d in there if d not in seen]
         settings = (f"{UNLABELLED[protocol.by]}={json.dumps(named)}",)
     unseen = tuple(d for d in tested if d not in seen)
     chosen = set(split["val"])  # thresholds, by these
     test = [name for name in _names(parts["test"]) if name not in chosen]
-    return Fold(slug(domain), tuple(seen), unseen, {**split, "test": tuple(test)}, settings)
+    return Fold(name, tuple(seen), unseen, {**split, "test": tuple(test)}, settings)
 
 
-def slug(name: str) -> str:
-    """A name as that of a folder."""
-    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-.") or "unnamed"
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Each name as that of a folder, none like another, whether or not the file system tells capitals apart."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-.") or "unnamed"
+        taken, tried, number = {other.lower() for other in found.values()}, plain, 1
+        while tried.lower() in taken:
+            tried, number = f"{plain}-{number + 1}", number + 1
+        found[name] = tried
+    return found
 
 
 def _domains(regions: Iterable[Region], by: Column) -> list[str]:

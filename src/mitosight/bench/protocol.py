@@ -150,6 +150,10 @@ class Protocol(_Strict):
         """The entry whose training an entry takes: its own, or that of another."""
         return self.entry(entry.of) if entry.of else entry
 
+    def lender(self, name: str) -> Entry:
+        """The first entry that shares the preparation `name`, which makes it for the others."""
+        return next(entry for entry in self.models if name in entry.share)
+
 
 def builtin() -> dict[str, Path]:
     """Name and file of the protocols that come with the package."""

@@ -24,7 +24,6 @@ def bench(
     """
     from mitosight import bench as benches
     from mitosight import regions
-    from mitosight.device import choose
     from mitosight.errors import UsageError
 
     if not data and (annotations or domains or split):
@@ -34,7 +33,7 @@ def bench(
         folder = regions.together(data, annotations=annotations, domains=domains, split=split)
     else:
         folder = benches.drawn(chosen, out / "data")
-    results = benches.run(chosen, folder, out, choose(device), scheduler=scheduler, watch=_tell)
+    results = benches.run(chosen, folder, out, device, scheduler=scheduler, watch=_tell)
     typer.echo("\n" + (out / "results.md").read_text(encoding="utf-8"))
     typer.echo(out / "report.html")
     if results["failed"]:

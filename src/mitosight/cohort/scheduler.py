@@ -55,8 +55,10 @@ def connected(scheduler: str, how: How) -> Iterator[Cluster]:
 
 
 @contextmanager
-def client(scheduler: str, usual: int = 1) -> Iterator[tuple[Client, int]]:
+def client(scheduler: str, usual: int = 1, slots: int | None = None) -> Iterator[tuple[Client, int]]:
     """A client of a scheduler, and for "local" (with `usual` processes) or "local:N" their number, else 0.
+
+    `slots`: what a process of ours works on at once; by default as much as its share of torch's threads.
 
     Raises:
         UsageError: dask is not installed, or nothing answers at the address.
@@ -66,7 +68,7 @@ def client(scheduler: str, usual: int = 1) -> Iterator[tuple[Client, int]]:
     local_one = re.fullmatch(r"local(?::([1-9]\d*))?", scheduler)
     if local_one is not None:
         number = int(local_one[1] or 0) or usual
-        with local(number) as made, _client(made.scheduler_address) as found:
+        with local(number, slots) as made, _client(made.scheduler_address) as found:
             yield found, number
     elif "://" in scheduler:
         with _client(scheduler) as found:
@@ -76,7 +78,7 @@ def client(scheduler: str, usual: int = 1) -> Iterator[tuple[Client, int]]:
 
 
 @contextmanager
-def local(number: int) -> Iterator[LocalCluster]:
+def local(number: int, slots: int | None = None) -> Iterator[LocalCluster]:
     """A cluster of this machine: `number` processes, each with its share of torch's threads, replaced when they die.
 
     Memory is not limited: a search is bounded in itself, and a process that waits for less would wait for ever.
@@ -89,7 +91,7 @@ def local(number: int) -> Iterator[LocalCluster]:
         dask.config.set(OURS),
         LocalCluster(
             n_workers=number,
-            threads_per_worker=threads,
+            threads_per_worker=slots or threads,
             processes=True,
             dashboard_address=":0",  # any port: others may run beside this
             memory_limit=0,
