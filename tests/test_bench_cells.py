@@ -163,17 +163,31 @@ def test_a_preparation_is_lent_whole(tmp_path: Path, data: DataFolder) -> None:
     )
     at, (one, two) = made(asked, data, tmp_path / "out")
     lent, taken = at.folder(one) / "model/style", at.folder(two) / "model/style"
-    at._lend(two, "style", taken.parent)
+    at._lend(one, two, "style")
     assert not taken.exists()  # nothing to lend yet
     lent.mkdir(parents=True)
     for name in ("style.safetensors", "state.safetensors"):
         save_file({"w": np.zeros(1)}, lent / name)
-    at._lend(two, "style", taken.parent)
+    at._lend(one, two, "style")
     assert [file.name for file in taken.iterdir()] == ["style.safetensors"]
     (lent / "more.safetensors").write_bytes(b"")
-    at._lend(two, "style", taken.parent)
-    at._lend(one, "style", lent.parent)
+    at._lend(one, two, "style")
+    at._lend(one, one, "style")
     assert [file.name for file in taken.iterdir()] == ["style.safetensors"]
+
+
+def test_a_preparation_without_labels_is_made_for_all_folds(tmp_path: Path, data: DataFolder) -> None:
+    """The first fold of a seed makes it, the others take it; with labels in play that is refused."""
+    entry = {"name": "m", "across": ["style"]}
+    asked = protocol(tmp_path, entry, {"name": "n"}, unlabelled=True, seeds=[0, 1])
+    at, every = made(asked, data, tmp_path / "out")
+    places = {c.place: [n.place for n in running.needed(at, c, every)] for c in every}
+    assert places["m/grey/0"] == [] and places["m/pink/0"] == ["m/grey/0"] and places["m/pink/1"] == ["m/grey/1"]
+    assert places["n/pink/0"] == []
+    with pytest.raises(UsageError, match="across needs folds with the same training images"):
+        protocol(tmp_path, entry)
+    with pytest.raises(UsageError, match="from another model .share. or another fold .across., not both"):
+        protocol(tmp_path, {**entry, "share": ["style"]}, unlabelled=True)
 
 
 def test_a_trained_model_searches_the_test_images_once(tmp_path: Path, data: DataFolder) -> None:

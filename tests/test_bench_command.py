@@ -63,6 +63,22 @@ def test_a_bench_and_again(tmp_path: Path, data: Path, mitosight: Command) -> No
     assert status == 1 and "is of another protocol or of other data; choose another --out" in told
 
 
+def test_some_cells_first(tmp_path: Path, data: Path, mitosight: Command) -> None:
+    """The results hold what is done, whichever call did it; a name that is not there is told."""
+    file, out = write_protocol(tmp_path), tmp_path / "out"
+    file.write_text(file.read_text().replace("features = 8", 'features = 0\ndomains = ["grey"]\nseeds = [0, 1]'))
+    asked = ("bench", file, "--data", data, "--out", out, "--device", "cpu")
+    status, _, told = mitosight(*asked, "--model", "plain", "--seed", "1")
+    assert status == 0 and told.count("F1") == 1 and "[1/1] plain/grey/1: F1" in told
+    status, _, told = mitosight(*asked, "--model", "more", "--seed", "0")
+    assert status == 0 and "[1/1] more/grey/0: F1" in told
+    scores = json.loads((out / "results.json").read_text())["scores"]["unseen"]
+    assert {model: len(rows["grey"]["f1"]["runs"]) for model, rows in scores.items()} == {"plain": 1, "more": 1}
+    for option, value, known in (("--model", "x", "plain, more"), ("--seed", "2", "0, 1")):
+        status, _, told = mitosight(*asked, option, value)
+        assert status == 2 and "in the protocol; there are " + known in told
+
+
 def test_a_cell_that_fails_stops_no_other(tmp_path: Path, data: Path, mitosight: Command) -> None:
     file = write_protocol(tmp_path, "lr=1e30")
     status, printed, told = mitosight("bench", file, "--data", data, "--out", tmp_path / "out", "--device", "cpu")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mitosight.bench import leakage
 from mitosight.bench.cell import SHEET, Bench, Cell
-from mitosight.bench.folds import folds
 from mitosight.bench.material import drawn
 from mitosight.bench.page import page
 from mitosight.bench.protocol import Protocol, builtin, load
 from mitosight.bench.running import Outcome, cells, here, scheduled
 from mitosight.bench.summary import summarised, table
-from mitosight.device import choose
-from mitosight.errors import InputError
+from mitosight.errors import InputError, UsageError
 from mitosight.outputs import alone, whole, write_json
-from mitosight.regions import DataFolder
 
 __all__ = ["Bench", "Cell", "Protocol", "builtin", "drawn", "load", "planned", "run"]
 
@@ -32,45 +29,58 @@ def planned(bench: Bench) -> list[Cell]:
     Raises:
         InputError: a slide was seen, or the split lacks something.
     """
-    found = folds(bench.protocol, bench.data)
-    leakage.check(bench.protocol, found, bench.data)
-    return cells(bench, found)
+    leakage.check(bench.protocol, bench.folds, bench.data)
+    return cells(bench)
 
 
 def run(
-    protocol: Protocol,
-    data: DataFolder,
-    out: Path,
-    device: str = "auto",
+    bench: Bench,
     *,
+    models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     scheduler: str | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Works out what is missing of a protocol in `out` and writes `results.json`, `results.md` and `report.html`.
+    """Works out what is missing of a protocol and writes `results.json`, `results.md` and `report.html`.
 
     Cells that are done are kept, trainings that were stopped go on. A cell that fails is named in the results, whose
-    tables are of the others; they are written anew after each cell that was worked on, and at the end. `device` is
-    "auto", "cpu", "cuda" or "cuda:N"; `scheduler` is "local", "local:N" or the address of a Dask scheduler, which works
-    on several cells at once. Returns what `results.json` holds.
+    tables are of the others; they are written anew after each cell that was worked on. With `models` and `seeds` only
+    cells of these are worked on; the results have all that are done. `scheduler` is "local", "local:N" or the address
+    of a Dask scheduler, which works on several cells at once. Returns what `results.json` holds.
 
     Raises:
-        InputError: as `planned`, or `out` holds cells of another protocol.
-        UsageError: another run is writing to `out`, no such device, or the scheduler cannot be used.
+        InputError: as `planned`, or the folder holds cells of another protocol.
+        UsageError: another run is writing there, no such model or seed, or the scheduler cannot be used.
     """
-    bench = Bench(protocol, data, out, choose(device), device)
+    protocol, out = bench.protocol, bench.out
     every = planned(bench)
-    kept = {cell.place for cell in every if bench.done(cell) is not None}  # raises before anything is worked on
+    chosen = _chosen(protocol, every, models, seeds)
+    outcomes: dict[str, Outcome] = {c.place: found for c in every if (found := bench.done(c)) is not None}
     with alone(out):
         write_json(out / PROTOCOL, protocol.model_dump(mode="json"))
-        outcomes: dict[str, Outcome] = {}
-        results: dict[str, Any] = {}
-        for cell, outcome in here(bench, every) if scheduler is None else scheduled(bench, every, scheduler):
+        results = _written(bench, every, outcomes)
+        for k, (cell, outcome) in enumerate(
+            here(bench, chosen) if scheduler is None else scheduled(bench, chosen, scheduler)
+        ):
+            new = cell.place not in outcomes
             outcomes[cell.place] = outcome
-            if cell.place not in kept or len(outcomes) == len(every):
+            if new:
                 results = _written(bench, every, outcomes)
             if watch is not None:
-                watch(len(outcomes), len(every), cell, outcome)
+                watch(k + 1, len(chosen), cell, outcome)
     return results
+
+
+def _chosen(protocol: Protocol, every: list[Cell], models: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """The cells that are asked for."""
+    names = [entry.name for entry in protocol.models]
+    if wrong := [name for name in models if name not in names]:
+        raise UsageError(None, f"no model {wrong[0]!r} in the protocol", f"there are {', '.join(names)}")
+    if other := [seed for seed in seeds if seed not in protocol.seeds]:
+        raise UsageError(
+            None, f"no seed {other[0]} in the protocol", f"there are {', '.join(map(str, protocol.seeds))}"
+        )
+    return [c for c in every if (not models or c.entry.name in models) and (not seeds or c.seed in seeds)]
 
 
 def _written(bench: Bench, every: list[Cell], outcomes: dict[str, Outcome]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from mitosight import adaptation, checkpoint, cohort, modelfile, recipe
 from mitosight.bench.content import content
 from mitosight.bench.features import plane
-from mitosight.bench.folds import Fold, domain_of, parts_of, slugs
+from mitosight.bench.folds import Fold, domain_of, folds, parts_of, slugs
 from mitosight.bench.protocol import Adaptation, Column, Entry, Protocol
 from mitosight.cohort.record import SUMMARY
 from mitosight.detections import Detections
@@ -91,6 +92,11 @@ class Bench:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @cached_property
+    def folds(self) -> list[Fold]:
+        """Of the protocol on the data."""
+        return folds(self.protocol, self.data)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the regions of the data: annotations, domains, names and sizes of the images."""
         found = hashlib.sha256()
@@ -123,20 +129,22 @@ class Bench:
         own = Cell(entry, cell.fold, cell.seed)
         folder = self.folder(own) / "model"
         for name in entry.share:
-            self._lend(own, name, folder)
+            self._lend(Cell(self.protocol.lender(name), cell.fold, cell.seed), own, name)
+        for name in entry.across:
+            self._lend(Cell(entry, self.folds[0], cell.seed), own, name)
         settings = (*self.protocol.set, *entry.set, *cell.fold.settings, f"training.seed={cell.seed}")
-        model = train(recipe.load(entry.recipe, settings), cell.fold.of(self.data), folder, self.device)
+        with alone(folder.parent) if own.place != cell.place else nullcontext():
+            model = train(recipe.load(entry.recipe, settings), cell.fold.of(self.data), folder, self.device)
         (folder / STATE).unlink(missing_ok=True)  # three times the model's size, and nothing to go on with
         return model
 
-    def _lend(self, cell: Cell, name: str, folder: Path) -> None:
-        """Copies a preparation from the first entry that shares it, unless that is the cell's own or has none."""
-        first = self.protocol.lender(name)
-        lent = self.folder(Cell(first, cell.fold, cell.seed)) / "model" / name
+    def _lend(self, lender: Cell, cell: Cell, name: str) -> None:
+        """Copies a preparation from the cell that makes it for others, unless it is the same or has none."""
+        lent, taken = (self.folder(c) / "model" / name for c in (lender, cell))
         files = [file for file in sorted(lent.glob("*.safetensors")) if file.name != STATE]
-        if first == cell.entry or (folder / name).exists() or not files:
+        if lender.place == cell.place or taken.exists() or not files:
             return
-        with whole_folder(folder / name) as temporary:
+        with whole_folder(taken) as temporary:
             for file in files:
                 shutil.copyfile(file, temporary / file.name)
 

@@ -67,6 +67,8 @@ class Entry(_Strict):
         adapt: adapts before it searches.
         share: preparations that it takes from the first entry that names them too, with the same fold and seed, so
             that rows of an ablation differ in what they are about alone: `candidates`, `difficulty`, `re-stainer`, ...
+        across: preparations that see no label, such as `style-transfer`, of which all folds of a seed take the first
+            one's: with `unlabelled` they would learn from the same images in each.
     """
 
     name: Name
@@ -76,13 +78,16 @@ class Entry(_Strict):
     set: tuple[str, ...] = ()
     adapt: Adaptation | None = None
     share: tuple[Name, ...] = ()
+    across: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> Entry:
         if sum(map(bool, (self.recipe, self.model, self.of))) != 1:
             raise ValueError("a model names one of recipe, model and of")
-        if (self.set or self.share) and not self.recipe:
-            raise ValueError("set and share go with a recipe")
+        if (self.set or self.share or self.across) and not self.recipe:
+            raise ValueError("set, share and across go with a recipe")
+        if set(self.share) & set(self.across):
+            raise ValueError("a preparation is taken from another model (share) or another fold (across), not both")
         return self
 
 
@@ -138,6 +143,8 @@ class Protocol(_Strict):
             raise ValueError("held_out = 1 leaves nothing to learn from")
         if self.tested == "val" and not self.held_out and (self.split == "given" or self.unlabelled):
             raise ValueError("with tested = 'val' thresholds need held_out, or domains that take turns, all labelled")
+        if not (self.unlabelled and self.split != "given") and any(entry.across for entry in self.models):
+            raise ValueError("across needs folds with the same training images: domains that take turns, unlabelled")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice")
         return self

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from mitosight.bench.cell import Bench, Cell
-from mitosight.bench.folds import Fold
 from mitosight.device import choose
 from mitosight.errors import InputError, UsageError
 
@@ -17,10 +16,10 @@ Outcome = dict[str, Any] | InputError
 AGAIN = "start the bench again: it goes on"
 
 
-def cells(bench: Bench, folds: Sequence[Fold]) -> list[Cell]:
+def cells(bench: Bench) -> list[Cell]:
     """All cells, seed by seed, so that a table with one seed is there early; those that lend to others come first."""
     models = sorted(bench.protocol.models, key=lambda entry: bool(entry.of))
-    return [Cell(entry, fold, seed) for seed in bench.protocol.seeds for fold in folds for entry in models]
+    return [Cell(entry, fold, seed) for seed in bench.protocol.seeds for fold in bench.folds for entry in models]
 
 
 def needed(bench: Bench, cell: Cell, every: Sequence[Cell]) -> list[Cell]:
@@ -32,7 +31,8 @@ def needed(bench: Bench, cell: Cell, every: Sequence[Cell]) -> list[Cell]:
     trained = bench.protocol.trained_by(cell.entry)
     lenders = {bench.protocol.lender(name).name for name in trained.share}
     names = ({trained.name} if cell.entry.of else set()) | lenders
-    return [c for c in same if c.entry.name in names and c != cell]
+    first = [c for c in every if c.entry == cell.entry and c.seed == cell.seed][:1] if cell.entry.across else []
+    return [c for c in (*same, *first) if (c.entry.name in names or c in first) and c != cell]
 
 
 def attempted(bench: Bench, cell: Cell, *before: tuple[Cell, Outcome]) -> Outcome:

@@ -14,6 +14,8 @@ def bench(
     annotations: Path = typer.Option(None, help="Annotation file of the one data folder; else DATA/annotations.json."),
     domains: Path = typer.Option(None, help="Its domain table, where it is not DATA/domains.csv."),
     split: Path = typer.Option(None, help="Its split, where it is not DATA/split.json."),
+    model: list[str] = typer.Option([], help="Work on this model of the protocol alone; may be repeated."),
+    seed: list[int] = typer.Option([], help="Work on this seed of the protocol alone; may be repeated."),
     scheduler: str = typer.Option(None, help="local, local:N or the address of a Dask scheduler: cells side by side."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
 ) -> None:
@@ -24,6 +26,7 @@ def bench(
     """
     from mitosight import bench as benches
     from mitosight import regions
+    from mitosight.device import choose
     from mitosight.errors import UsageError
 
     if not data and (annotations or domains or split):
@@ -33,7 +36,8 @@ def bench(
         folder = regions.together(data, annotations=annotations, domains=domains, split=split)
     else:
         folder = benches.drawn(chosen, out / "data")
-    results = benches.run(chosen, folder, out, device, scheduler=scheduler, watch=_tell)
+    made = benches.Bench(chosen, folder, out, choose(device), device)
+    results = benches.run(made, models=model, seeds=seed, scheduler=scheduler, watch=_tell)
     typer.echo("\n" + (out / "results.md").read_text(encoding="utf-8"))
     typer.echo(out / "report.html")
     if results["failed"]:
