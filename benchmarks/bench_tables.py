@@ -3,9 +3,9 @@
     python benchmarks/bench_tables.py docs/results.md
     python benchmarks/bench_tables.py docs/results.md --take runs/ingredients/results.json --name mitosight-ingredients
 
-With `--take`, what a bench wrote is first kept as docs/results/bench-NAME.json, without what is told of single images
-and the distributions behind the intervals. Then what stands in the page between `<!-- bench NAME -->` and
-`<!-- end of bench -->` is replaced by the tables of that file.
+With `--take`, what a bench wrote is first kept as docs/results/bench-NAME.json, without what is told of single images,
+the places of features, the curves and distributions, and the folders of files. Then what stands in the page between
+`<!-- bench NAME -->` and `<!-- end of bench -->` is replaced by the tables of that file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,31 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mitosight.bench.summary import table
+from mitosight.bench.tables import table
 from mitosight.outputs import whole, write_json
 
-LEFT_OUT = {"features", "f1_drawn", "adapted", "versions"}
+LEFT_OUT = {"f1_drawn", "curves", "adapted", "versions"}
+OF_FEATURES = ("separability", "chance")
+FILES = {"recipe", "model"}  # in a protocol: a built-in recipe's name, or a path
 PART = re.compile(r"(<!-- bench (\S+) -->\n).*?(<!-- end of bench -->)", re.DOTALL)
+# Folders that begin at a root, a drive, a home, here or above; their names may hold spaces, the file's name may not.
+FOLDERS = re.compile(r"(?<![\w.<])(?:[A-Za-z]:|~\w*|\.{1,2})?(?:[\\/]+[^\\/:;'\"\n]*)*[\\/]+(?=[^\\/\s])")
 
 
-def kept(value: Any) -> Any:
-    """A JSON value without the entries that are left out, at any depth."""
+def kept(value: Any, key: str = "") -> Any:
+    """A JSON value without the entries that are left out, and files without their folders, at any depth."""
     if isinstance(value, dict):
-        return {k: kept(v) for k, v in value.items() if k not in LEFT_OUT}
-    return [kept(v) for v in value] if isinstance(value, list) else value
+        if key == "features":
+            return {k: value[k] for k in OF_FEATURES if k in value}
+        return {k: kept(v, k) for k, v in value.items() if k not in LEFT_OUT}
+    if isinstance(value, list):
+        return [kept(v) for v in value]
+    return named(value, key in FILES) if isinstance(value, str) else value
+
+
+def named(text: str, file: bool = False) -> str:
+    """A text in which files stand without their folders; all of it is the path of a `file`, or a text that has some."""
+    return re.split(r"[\\/]", text)[-1] if file else FOLDERS.sub("", text)
 
 
 def filled(page: str, folder: Path) -> str:

@@ -1,26 +1,19 @@
-"""Protocols, folds, the check for slides that were seen, and what counts of images say of models."""
+"""Protocols, folds, the check for slides that were seen, and the order of cells."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
 from mitosight import bench, regions
-from mitosight.bench import leakage
 from mitosight.bench.cell import seen_by
-from mitosight.bench.counts import Domain, compared, domains, draw, f1_of
 from mitosight.bench.folds import Fold, folds, parts_of
-from mitosight.bench.page import page
-from mitosight.bench.plots import curve_of
 from mitosight.bench.protocol import Protocol, parse
 from mitosight.bench.running import cells, needed
-from mitosight.bench.summary import summarised, table
 from mitosight.errors import InputError, UsageError
-from mitosight.regions import DataFolder, Region, fingerprint
+from mitosight.regions import DataFolder, Region
 
 MODEL = {"name": "m", "recipe": "wilm2021-fields"}
 
@@ -47,7 +40,7 @@ def test_built_in_protocols_and_their_recipes_are_sound() -> None:
         ({"models": [{"name": "m"}]}, "a model names one of recipe, model and of"),
         ({"models": [{**MODEL, "of": "m"}]}, "a model names one of recipe, model and of"),
         ({"models": [MODEL, {"name": "n", "of": "x"}]}, "of = 'x' is no model with a recipe"),
-        ({"models": [MODEL, {"name": "n", "of": "m", "set": ["a=1"]}]}, "set and share go with a recipe"),
+        ({"models": [MODEL, {"name": "n", "of": "m", "set": ["a=1"]}]}, "set, share and across go with a recipe"),
         ({"models": [{**MODEL, "name": "a/b"}]}, "string should match pattern"),
         ({"seeds": [1, 1]}, "a seed stands twice"),
         ({"held_out": 1}, "held_out = 1 leaves nothing to learn from"),
@@ -147,154 +140,7 @@ def test_domains_that_are_not_there() -> None:
         folds(protocol(split="leave-one-out"), folder("a"))
 
 
-# slides that were seen
-
-
-def test_a_test_slide_in_training_is_named() -> None:
-    data = folder("a", "b")
-    split = {**data.split, "val": ("a_val.png", "b_test.png")}
-    with pytest.raises(InputError, match=r"test slides were seen in the part 'val' of fold f: b_test; a test"):
-        leakage.check(protocol(), [Fold("f", ("a",), ("b",), split)], data)
-
-
-def test_a_given_file_that_saw_a_test_slide_is_named(tmp_path: Path) -> None:
-    style, data = tmp_path / "style.safetensors", folder("a", "b")
-    asked = protocol(models=[{**MODEL, "recipe": "chung2021-fields", "set": [f"style={style}"]}])
-    for slides, told in (({"slides": [fingerprint("b_test")]}, "b_test"), ({}, "does not say which slides")):
-        save_file({"w": np.zeros(1)}, style, {"mitosight": json.dumps({"kind": "style", **slides})})
-        with pytest.raises(InputError, match=told):
-            leakage.check(asked, folds(asked, data), data)
-    save_file({"w": np.zeros(1)}, style, {"mitosight": '{"slides": ["0123456789abcdef"]}'})
-    leakage.check(asked, folds(asked, data), data)
-
-
-def test_a_model_that_a_training_starts_from_counts(tmp_path: Path) -> None:
-    """Its header, in file or folder, says which slides it saw."""
-    model, data = tmp_path / "run" / "model.safetensors", folder("a", "b")
-    model.parent.mkdir()
-    told = {"format": 1, "mitosight": "0", "method": "retinanet", "arguments": {}, "scanners": [], "threshold": 0.5}
-    for start in (model, model.parent):
-        for slides, refused in (([fingerprint("b_test")], True), ([fingerprint("other")], False)):
-            header = {**told, "provenance": {"data": {"slides": slides}}}
-            save_file({"w": np.zeros(1)}, model, {"mitosight": json.dumps(header)})
-            asked = protocol(models=[{**MODEL, "set": [f"start={start}"]}])
-            if refused:
-                with pytest.raises(InputError, match=r"test slides were seen in .*model.safetensors \(m\): b_test"):
-                    leakage.check(asked, folds(asked, data), data)
-            else:
-                leakage.check(asked, folds(asked, data), data)
-
-
-def test_weights_of_another_origin_are_passed_over(tmp_path: Path) -> None:
-    weights, data = tmp_path / "imagenet.safetensors", folder("a", "b")
-    save_file({"w": np.zeros(1)}, weights)
-    asked = protocol(models=[{**MODEL, "set": [f"weights={weights}"]}])
-    leakage.check(asked, folds(asked, data), data)
-
-
-# counts
-
-
-def test_f1_by_hand() -> None:
-    assert f1_of(np.array([[2, 1, 1], [0, 0, 0], [0, 3, 0]])).tolist() == [pytest.approx(4 / 6), 0, 0]
-
-
-def test_images_of_a_slide_are_drawn_together() -> None:
-    """Two slides; the first holds two images, of which one is perfect and one is all wrong: its F1 is always 2 / 3."""
-    counts = np.array([[[1, 0, 0], [0, 1, 0], [2, 1, 1]]])
-    drawn = Domain("d", np.array([0, 0, 1]), {"m": counts}).drawn(500, 0)["m"]
-    assert set(np.round(drawn, 6)) == {round(2 / 3, 6)}
-    apart = Domain("d", np.array([0, 1, 2]), {"m": counts}).drawn(500, 0)["m"]
-    assert apart.min() == 0 and apart.max() == 1
-
-
-def cell(model: str, seed: int, counts: dict[str, tuple[int, int, int]], **more: Any) -> dict[str, Any]:
-    """A cell with one scanner seen and one not, and the counts of its images."""
-    by_image = {
-        name: dict(zip(("true_positives", "false_positives", "false_negatives"), c, strict=True))
-        for name, c in counts.items()
-    }
-    rows = [{"threshold": 0.9, "precision": 1.0, "recall": 0.5, "f1": 2 / 3}]
-    group = {
-        s: {"precision": 1.0, "recall": 0.5, "f1": float(f1_of(np.array(c))), "average_precision": 0.5,
-            "aucpr": 0.5, "froc_auc": 4.0, "f1_by_threshold": rows}
-        for s, c in zip("ab", counts.values(), strict=True)
-    }  # fmt: skip
-    scores = {"by_image": by_image, "by_scanner": group, "area_mm2": 2.0, "f1": 0.5}
-    cost = {"training_seconds": 60.0, "parameters": 10**6, "search_seconds": 4.0}
-    facts = {"model": model, "fold": "a", "seed": seed, "seen": ("a",), "unseen": ("b",), "key": "k"}
-    return {**facts, "scores": scores, **cost, **more}
-
-
-GOOD = {"a_test.png": (9, 1, 0), "b_test.png": (8, 2, 2)}
-POOR = {"a_test.png": (9, 1, 0), "b_test.png": (2, 8, 8)}
-
-
-def test_runs_of_each_model_stand_together_and_incomplete_ones_do_not_count() -> None:
-    names = {"a_test.png": "a", "b_test.png": "b"}
-    made = [cell("m", 0, GOOD), cell("m", 1, POOR), cell("n", 0, POOR)]
-    (found,) = domains(made, "unseen", {n: n for n in names}, names)
-    assert found.name == "b" and list(found.counts) == ["m"]
-    assert found.f1("m").tolist() == [pytest.approx(0.8), pytest.approx(0.2)]
-
-
-def test_the_better_model_is_better_on_the_same_slides() -> None:
-    """On ten images of a slide each one model is right where the other is not, but for one image."""
-    right, wrong = np.tile([1, 0, 0], (1, 10, 1)), np.tile([0, 1, 1], (1, 10, 1))
-    wrong[0, 0] = (1, 0, 0)
-    there = [Domain("d", np.arange(10), {"m": right, "n": wrong, "same": right})]
-    pairs = {(p["a"], p["b"]): p for p in compared(there, draw(there, 2000))}
-    assert pairs["m", "n"]["difference"] == pytest.approx(0.9) and pairs["m", "n"]["p"] < 0.01
-    assert pairs["m", "n"]["interval"][0] > 0.5
-    assert pairs["m", "same"]["difference"] == 0 and pairs["m", "same"]["p"] == 1
-
-
-def summary(tmp_path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    asked = protocol(split="one-to-all", domains=["a"], models=[MODEL, {**MODEL, "name": "n"}], bootstrap=50)
-    made = [cell("m", 0, GOOD), cell("n", 0, POOR)]
-    at = bench.Bench(asked, folder("a", "b"), tmp_path, torch.device("cpu"))
-    return summarised(at, made, {"n/a/1": "why"}), made
-
-
-def test_summary_by_hand(tmp_path: Path) -> None:
-    found, _ = summary(tmp_path)
-    assert found["scores"]["unseen"]["m"]["b"]["f1"]["mean"] == pytest.approx(0.8)
-    assert found["scores"]["unseen"]["n"]["mean"]["f1"]["mean"] == pytest.approx(0.2)
-    assert found["scores"]["seen"]["n"]["a"]["f1"]["runs"] == [pytest.approx(18 / 19)]
-    assert found["scores"]["unseen"]["m"]["b"]["f1"]["interval"] == [0.8, 0.8]  # one slide
-    assert found["cost"]["m"] == {"training_seconds": 60.0, "parameters": 1e6, "mm2_per_second": 0.5}
-    assert found["drop"] == {}  # no scanner stands in both states
-    text = "\n".join(table(found))
-    assert "| m | 0.800 [0.800, 0.800] | 0.800 [0.800, 0.800] |" in text and "n/a/1: why" in text
-
-
-def test_what_seeing_a_scanner_is_worth(tmp_path: Path) -> None:
-    """Two folds: in each the other scanner is the unseen one; both are found with F1 18/19 when seen, 0.8 when not."""
-    asked = protocol(split="one-to-all", bootstrap=0)
-    other = {"a_test.png": (8, 2, 2), "b_test.png": (9, 1, 0)}
-    made = [cell("m", 0, GOOD), cell("m", 0, other, fold="b", seen=("b",), unseen=("a",))]
-    at = bench.Bench(asked, folder("a", "b"), tmp_path, torch.device("cpu"))
-    drop = summarised(at, made, {})["drop"]["m"]
-    assert drop == {"seen": pytest.approx(18 / 19), "unseen": pytest.approx(0.8), "kept": pytest.approx(0.8 * 19 / 18)}
-
-
-def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
-    found, made = summary(tmp_path)
-    made[0]["features"] = {
-        "separability": 0.5, "chance": 0.5, "plane": "PCA", "scanners": ["a", "b"], "scanner": [0, 1],
-        "xy": [[0, 0], [1, 1]],
-    }  # fmt: skip
-    text = page(found, made, {})
-    assert text.count("<svg") == 4 + 1 and "0.800 [0.800, 0.800]" in text
-    links = {part.split('"')[1] for part in text.split("href=")[1:]}
-    assert all(link.startswith("#") for link in links)
-    assert "<script" not in text and "src=" not in text
-
-
-def test_a_curve_by_hand() -> None:
-    rows = [{"recall": 0.5, "precision": 0.8}, {"recall": 0.6, "precision": 0.9}]
-    found = curve_of(rows)
-    assert found[0] == found[60] == 0.9 and found[61] == 0
+# what was seen
 
 
 def test_what_a_model_saw_is_what_it_says_of_its_data() -> None:
@@ -314,7 +160,7 @@ def test_cells_come_after_those_that_they_need(tmp_path: Path) -> None:
     two = {**MODEL, "name": "two", "share": ["difficulty"]}
     asked = protocol(models=[{"name": "again", "of": "two"}, one, two], seeds=[0, 1])
     at = bench.Bench(asked, folder("a", "b"), tmp_path, torch.device("cpu"))
-    every = cells(at, folds(asked, at.data))
+    every = cells(at)
     assert [c.place for c in every[:3]] == ["one/given/0", "two/given/0", "again/given/0"]
     assert [c.place for c in needed(at, every[1], every)] == ["one/given/0"]
     assert [c.place for c in needed(at, every[2], every)] == ["one/given/0", "two/given/0"]

@@ -1,20 +1,69 @@
-"""Counts of each test image by domain, drawn with replacement: intervals, and differences between models."""
+"""Test images by domain, drawn with replacement: intervals of scores, and differences between models."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mitosight.bench.folds import domain_of
+from mitosight.bench.protocol import Column
+from mitosight.bench.ranking import RANKED, Ranking, ranking
+from mitosight.regions import Region
+
 State = Literal["seen", "unseen"]
 STATES: tuple[State, ...] = ("seen", "unseen")
 COUNTED = ("true_positives", "false_positives", "false_negatives")
 TAILS = (0.025, 0.975)
+LEAST = 5  # units of a domain from which its slides are drawn: fewer say too little of others
+Draws = Mapping[str, NDArray[np.float64]]
+"""By score (draws,)."""
+
+
+def groups(members: Sequence[Iterable[Hashable]]) -> NDArray[np.int64]:
+    """(n,) numbers from 0, the same for two entries that share a member, or that others tie together."""
+    number = np.arange(len(members))
+    first: dict[Hashable, int] = {}
+    for i, own in enumerate(members):
+        for member in own:
+            one, other = sorted((number[first.setdefault(member, i)], number[i]))
+            number[number == other] = one
+    return np.unique(number, return_inverse=True)[1]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The test images of one domain.
+
+    Attributes:
+        names: n file names.
+        unit: (n,) int64, what each is drawn with: the slides that it is of, and those that share an image with them.
+        figures: (n,) int64, annotated figures.
+    """
+
+    names: tuple[str, ...]
+    unit: NDArray[np.int64]
+    figures: NDArray[np.int64]
+
+    def told(self) -> dict[str, int]:
+        """Numbers of images, figures, and units, which are what is drawn."""
+        return {"images": len(self.names), "figures": int(self.figures.sum()), "drawn": len(np.unique(self.unit))}
+
+
+def images_of(regions: Sequence[Region], by: Column) -> dict[str, Images]:
+    """The test images of each domain. A unit has the same number in all of them."""
+    unit = groups([region.slides for region in regions])
+    found = {}
+    for domain in sorted({domain_of(region, by) for region in regions}):
+        own = [i for i, region in enumerate(regions) if domain_of(region, by) == domain]
+        names = tuple(regions[i].file_name for i in own)
+        found[domain] = Images(names, unit[own], np.array([len(regions[i].figures) for i in own], dtype=np.int64))
+    return found
 
 
 @dataclass(frozen=True)
@@ -22,102 +71,160 @@ class Domain:
     """The images of one domain, as the models that had seen it (or had not) searched them.
 
     Attributes:
-        slide: (n,) numbers of the slides that the images are of, which are drawn together.
+        unit: (n,) units of the images, see `Images`.
         counts: for each model (runs, n, 3): true positives, false positives and misses of each image; runs are folds
             and seeds.
+        rankings: by model for each run the points; models whose cells do not have them are left out.
     """
 
     name: str
-    slide: NDArray[np.int64]
+    unit: NDArray[np.int64]
     counts: Mapping[str, NDArray[np.int64]]
+    rankings: Mapping[str, Sequence[Ranking]] = field(default_factory=dict)
 
-    def f1(self, model: str) -> NDArray[np.float64]:
-        """(runs,) F1 over all images."""
-        return f1_of(self.counts[model].sum(axis=1))
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(units,) rising."""
+        return np.unique(self.unit)
 
-    def drawn(self, draws: int, seed: int) -> dict[str, NDArray[np.float64]]:
-        """For each model (draws,) the F1, averaged over runs, on slides drawn with replacement, the same for all."""
-        slides = int(self.slide.max()) + 1
-        rng = np.random.default_rng(seed)
-        taken = rng.multinomial(slides, np.full(slides, 1 / slides), size=draws)  # (draws, slides)
-        found = {}
+    def f1(self, model: str) -> float:
+        """F1 over all images, the mean over runs."""
+        return float(known_mean(rates(self.counts[model].sum(axis=1))["f1"]))
+
+    def drawn(self, taken: NDArray[np.int64]) -> dict[str, Draws]:
+        """For each model the scores, averaged over the runs that have them, from how often (draws, units) are taken."""
+        place = np.searchsorted(self.units, self.unit)
+        found: dict[str, Draws] = {}
         for model, counts in self.counts.items():
-            of_slide = np.zeros((slides, *counts.shape[::2]), np.int64)  # (slides, runs, 3)
-            np.add.at(of_slide, self.slide, counts.transpose(1, 0, 2))
-            found[model] = f1_of(np.einsum("bs,src->brc", taken, of_slide)).mean(axis=1)
+            of_unit = np.zeros((len(self.units), *counts.shape[::2]), np.int64)  # (units, runs, 3)
+            np.add.at(of_unit, place, counts.transpose(1, 0, 2))
+            every = [rates(np.einsum("bu,urc->rbc", taken, of_unit))]
+            if runs := [run.drawn(taken) for run in self.rankings.get(model, ())]:
+                every.append({name: np.stack([run[name] for run in runs]) for name in runs[0]})
+            found[model] = {name: known_mean(values) for part in every for name, values in part.items()}
         return found
 
 
-def f1_of(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """F1 (...) of counts (..., 3); 0 where there was nothing to find and nothing was found."""
+def rates(counts: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+    """Precision, recall and F1 (...) of counts (..., 3); NaN where there is nothing to take a share of."""
     right, false, missed = np.moveaxis(counts, -1, 0)
-    return np.asarray(2 * right / np.maximum(2 * right + false + missed, 1))
+    return {
+        "precision": _share(right, right + false),
+        "recall": _share(right, right + missed),
+        "f1": _share(2 * right, 2 * right + false + missed),
+    }
 
 
-def domains(
-    cells: Sequence[Mapping[str, Any]], state: State, slides: Mapping[str, str], domain_of: Mapping[str, str]
-) -> list[Domain]:
-    """The domains that were seen, or not, in some cells, with the counts of all models that have every one of them.
+def known_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the first axis of the values that are no NaN; NaN where none is."""
+    known = ~np.isnan(values)
+    return _share(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
+
+
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))
+
+
+def domains(cells: Sequence[Mapping[str, Any]], state: State, images: Mapping[str, Images]) -> list[Domain]:
+    """The domains with figures that were seen, or not, in some cells, and the models that have every one of them.
 
     Args:
         cells: what `Bench.work` gives.
-        slides, domain_of: slide and domain of each image by name.
+        images: of each domain, see `images_of`.
     """
-    images: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(domain_of):
-        images[domain_of[name]].append(name)
     found = []
-    for domain, names in images.items():
-        runs: dict[str, list[list[list[int]]]] = defaultdict(list)
+    for domain, own in images.items():
+        runs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for cell in cells:
             if domain in cell[state]:
-                by_image = cell["scores"]["by_image"]
-                runs[cell["model"]].append([[by_image[name][key] for key in COUNTED] for name in names])
-        if runs:
-            _, slide = np.unique([slides[name] for name in names], return_inverse=True)
-            most = max(map(len, runs.values()))
-            counts = {model: np.array(values) for model, values in runs.items() if len(values) == most}
-            found.append(Domain(domain, slide, counts))
+                runs[cell["model"]].append(cell)
+        if not runs or not own.figures.any():
+            continue
+        most = max(map(len, runs.values()))
+        whole = {model: of_model for model, of_model in runs.items() if len(of_model) == most}
+        counts = {model: np.array([_counts(cell, own.names) for cell in there]) for model, there in whole.items()}
+        rankings = {
+            model: [ranking(cell[RANKED], own.names, own.unit, own.figures) for cell in there]
+            for model, there in whole.items()
+            if all(RANKED in cell for cell in there)
+        }
+        found.append(Domain(domain, own.unit, counts, rankings))
     return found
+
+
+def _counts(cell: Mapping[str, Any], names: Iterable[str]) -> list[list[int]]:
+    by_image = cell["scores"]["by_image"]
+    return [[by_image[name][key] for key in COUNTED] for name in names]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """F1 on drawn slides: for each model and domain (draws,), and their mean over the domains."""
+    """Scores on drawn slides: for each model and domain, and for each model their mean over the domains.
 
-    by_domain: Mapping[str, Mapping[str, NDArray[np.float64]]]
-    mean: Mapping[str, NDArray[np.float64]]
+    Domains with too few units are left out. There are means only where none is.
+    """
+
+    by_domain: Mapping[str, Mapping[str, Draws]]
+    mean: Mapping[str, Draws]
+
+    def of(self, model: str, domain: str) -> Draws:
+        """The scores of a model in a domain; none where these were not drawn."""
+        return self.by_domain.get(model, {}).get(domain, {})
 
 
 def draw(found: Sequence[Domain], draws: int, seed: int = 0) -> Drawn:
-    """Draws the slides of each domain anew `draws` times; the domains are drawn apart and count alike."""
-    every = {d.name: d.drawn(draws, seed + k) for k, d in enumerate(found)}
-    models = set.intersection(*(set(d.counts) for d in found)) if found else set()
-    by_model = {m: {d: values[m] for d, values in every.items() if m in values} for m in _models(found)}
-    return Drawn(by_model, {m: np.mean(list(by_model[m].values()), axis=0) for m in by_model if m in models})
+    """Draws the units of each domain anew `draws` times, for all models alike; domains count alike.
+
+    Domains are drawn apart, but for those that share units (a slide that was scanned twice): these take them together.
+    """
+    enough = [domain for domain in found if len(domain.units) >= LEAST]
+    by_domain: dict[str, dict[str, Draws]] = {model: {} for model in _models(found)}
+    tied = groups([domain.units.tolist() for domain in enough])
+    for k in np.unique(tied).tolist():
+        together = [domain for domain, other in zip(enough, tied, strict=True) if other == k]
+        units = np.unique(np.concatenate([domain.units for domain in together]))
+        taken = np.random.default_rng(seed + k).multinomial(len(units), np.full(len(units), 1 / len(units)), size=draws)
+        for domain in together:
+            for model, scores in domain.drawn(taken[:, np.searchsorted(units, domain.units)]).items():
+                by_domain[model][domain.name] = scores
+    whole = {m: of for m, of in by_domain.items() if len(of) == len(found)}
+    return Drawn({m: of for m, of in by_domain.items() if of}, {m: _over(of) for m, of in whole.items()})
+
+
+def _over(by_domain: Mapping[str, Draws]) -> Draws:
+    """The mean over domains of the scores that all of them have."""
+    names = set.intersection(*(set(scores) for scores in by_domain.values()))
+    return {name: known_mean(np.stack([scores[name] for scores in by_domain.values()])) for name in names}
 
 
 def _models(found: Sequence[Domain]) -> Iterator[str]:
     yield from dict.fromkeys(model for domain in found for model in domain.counts)
 
 
-def interval(values: NDArray[np.float64]) -> list[float]:
-    """The 95 % interval of drawn values."""
-    return [round(float(v), 4) for v in np.quantile(values, TAILS)]
+def interval(values: NDArray[np.float64]) -> list[float] | None:
+    """The 95 % interval of drawn values, those that are NaN left out; None where all are."""
+    known = values[~np.isnan(values)]
+    return [round(float(v), 4) for v in np.quantile(known, TAILS)] if len(known) else None
 
 
 def compared(found: Sequence[Domain], drawn: Drawn) -> list[dict[str, Any]]:
     """Each pair of models: the difference of their mean F1, its interval on the same drawn slides, and p.
 
-    p is twice the share of draws on the other side of no difference, at least one of them.
+    p is twice the share of draws on the other side of no difference, at least one of them. Interval and p are None
+    where a domain has too few slides to draw.
     """
-    pairs = []
-    whole = {model: float(np.mean([domain.f1(model).mean() for domain in found])) for model in drawn.mean}
-    for a, b in combinations(drawn.mean, 2):
-        apart = drawn.mean[a] - drawn.mean[b]
-        beyond = min((apart <= 0).sum(), (apart >= 0).sum())
-        p = min(1.0, 2 * (int(beyond) + 1) / (len(apart) + 1))
-        pairs.append(
-            {"a": a, "b": b, "difference": round(whole[a] - whole[b], 4), "interval": interval(apart), "p": round(p, 5)}
-        )
-    return pairs
+    models = [model for model in _models(found) if all(model in domain.counts for domain in found)]
+    whole = {model: float(np.mean([domain.f1(model) for domain in found])) for model in models}
+    return [
+        {"a": a, "b": b, "difference": round(whole[a] - whole[b], 4), **_apart(drawn.mean.get(a), drawn.mean.get(b))}
+        for a, b in combinations(models, 2)
+    ]
+
+
+def _apart(a: Draws | None, b: Draws | None) -> dict[str, Any]:
+    if a is None or b is None:
+        return {"interval": None, "p": None}
+    apart = a["f1"] - b["f1"]
+    apart = apart[~np.isnan(apart)]
+    beyond = min((apart <= 0).sum(), (apart >= 0).sum())
+    return {"interval": interval(apart), "p": round(min(1.0, 2 * (int(beyond) + 1) / (len(apart) + 1)), 5)}

@@ -15,20 +15,23 @@ from zlib import crc32
 from PIL import Image
 
 from mitosight import __version__
-from mitosight.bench.counts import STATES
-from mitosight.bench.summary import GROUP, table
+from mitosight.bench.counts import LEAST, STATES
+from mitosight.bench.ranking import RANKED
+from mitosight.bench.tables import table
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0; font-size: 14px } th, td { padding: .25em .8em; text-align: right }
 th:first-child, td:first-child { text-align: left } tr:nth-child(even) td { background: #f6f6f6 }
 th { border-bottom: 2px solid #888 } h2 { margin-top: 2em } figure { margin: 1em 0; display: inline-block }
+.wide { overflow-x: auto }
 figcaption, .note { color: #555; font-size: 13px } svg { max-width: 100%; height: auto } img { max-width: 100% }
 """
 QUALITY = 85
 NOTE = (
     "Research use only: not a medical device. F1, precision and recall are at the threshold that was chosen on "
-    "validation images; intervals are of 95 %, over test slides drawn with replacement; the mean counts domains alike."
+    "validation images; intervals are of 95 %, over test slides drawn with replacement, where a domain has at least "
+    f"{LEAST}; the mean counts domains alike."
 )
 
 
@@ -63,7 +66,7 @@ def _tables(lines: Iterable[str]) -> list[str]:
         if rows:
             head = "".join(f"<th>{cell}</th>" for cell in rows[0])
             body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows[2:])
-            found.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+            found.append(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
             rows = []
         if line.startswith("## "):
             found.append(f"<h2>{escape(line[3:])}</h2>")
@@ -75,19 +78,25 @@ def _tables(lines: Iterable[str]) -> list[str]:
 def _pictures(results: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[str]:
     from mitosight.bench import plots
 
-    group, found = GROUP[results["protocol"]["by"]], ["<h2>Pictures</h2>"]
+    found = ["<h2>Pictures</h2>"]
+    area = "AUCPR is the area under it"
+    if not all(RANKED in cell for cell in cells):
+        area = "of about 100 thresholds, so a little below AUCPR, which is of all"
     for state in STATES:
-        if results["scores"][state]:
-            drawn = plots.precision_recall(cells, results, state, group)
-            found.append(_figure(drawn, f"Precision and recall on domains {state} in training, mean of domains, runs"))
-        if results["f1_drawn"][state]:
+        if results["curves"][state]:
+            told = f"Precision and recall on domains {state} in training, mean of runs and domains; {area}"
+            found.append(_figure(plots.precision_recall(results, state), told))
+        if any(results["f1_drawn"][state].values()):
             found.append(_figure(plots.drawn_f1(results, state), f"F1 on drawn slides, domains {state} in training"))
     if results["drop"]:
         found.append(_figure(plots.drop(results), "The same test images, with and without their domain in training"))
     shown = {cell["model"]: cell for cell in reversed(cells) if cell.get("features")}
     if shown:
         found.append("<h2>Can the scanner be told from the features?</h2>")
-        told = "balanced accuracy of a logistic regression on samples of other slides; a low number hides the scanner"
+        told = (
+            "balanced accuracy of a logistic regression on samples of other slides, in the first fold of each model "
+            "(the table has the mean of all); a low number hides the scanner"
+        )
         found.append(f'<p class="note">{told}</p>')
         found += [_figure(plots.features(cell), cell["features"]["plane"]) for cell in reversed(shown.values())]
     return found

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mitosight.bench.ranking import RECALLS
+from mitosight.bench.tables import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#8B5A2B", "#7F00FF")
-RECALLS = np.linspace(0, 1, 101)
-GROUPS = ("by_scanner", "by_tumor_type")
+LINES = ("-", "--", ":")
+HATCHES = ("", "//", "..")
 
 
 def colour(k: int) -> str:
     """Of the model or scanner number `k`; told apart by colour-blind eyes up to the eighth."""
     return COLOURS[k % len(COLOURS)]
+
+
+def line(k: int) -> str:
+    """The dashes of model number `k`, another kind where colours come round again."""
+    return LINES[k // len(COLOURS) % len(LINES)]
 
 
 def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -44,47 +50,40 @@ def _svg(figure: Figure) -> str:
     return drawn[drawn.index("<svg") :]
 
 
-def curve_of(rows: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
-    """(101,) the highest precision at each recall 0, 0.01, ... or a higher one; 0 beyond the highest recall."""
-    recall = np.array([row["recall"] for row in rows])
-    precision = np.array([row["precision"] for row in rows])
-    return np.array([precision[recall >= r - 1e-9].max(initial=0.0) for r in RECALLS])
-
-
-def precision_recall(cells: Sequence[Mapping[str, Any]], results: Mapping[str, Any], state: str, group: str) -> str:
-    """One curve a model: the mean over domains and runs; with the AUCPR that the tables have."""
-    curves: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
-    for cell in cells:
-        rows = (cell["scores"][group][domain] for domain in cell[state])
-        curves[cell["model"]] += [curve_of(row["f1_by_threshold"]) for row in rows if "f1_by_threshold" in row]
-    figure, (ax,) = _figure(1, 6, 4.5)
-    for k, (model, of_model) in enumerate(curves.items()):
-        if of_model:
-            area = results["scores"][state][model]["mean"]["aucpr"]["mean"]
-            label = model if area is None else f"{model} ({area:.3f})"
-            ax.plot(RECALLS, np.mean(of_model, axis=0), color=colour(k), label=label, linewidth=1.5)
+def precision_recall(results: Mapping[str, Any], state: str) -> str:
+    """One curve a model, the mean over domains and runs, with the AUCPR that the tables have: the area under it."""
+    curves = results["curves"][state]
+    figure, (ax,) = _figure(1, 8, 4.5)
+    for k, (model, curve) in enumerate(curves.items()):
+        area = number(results["scores"][state][model]["mean"]["aucpr"]["mean"])
+        ax.plot(RECALLS, curve, color=colour(k), linestyle=line(k), label=f"{model} ({area})", linewidth=1.5)
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    ax.legend(fontsize=8, frameon=False, title="AUCPR, mean of domains", title_fontsize=8)
+    figure.legend(
+        fontsize=8, frameon=False, title="AUCPR, mean of domains", title_fontsize=8, loc="outside right upper"
+    )
     return _svg(figure)
 
 
 def drawn_f1(results: Mapping[str, Any], state: str) -> str:
     """The F1 on slides drawn with replacement: box of the quarters, whiskers of 95 %, by domain and model."""
-    drawn = results["f1_drawn"][state]
+    drawn = {model: rows for model, rows in results["f1_drawn"][state].items() if rows}
     names = list(dict.fromkeys(domain for rows in drawn.values() for domain in rows))
-    figure, (ax,) = _figure(1, max(6.0, 1.5 + 0.28 * len(names) * (len(drawn) + 1)), 4)
+    width = min(30.0, max(6.0, 1.5 + 0.28 * len(names) * (len(drawn) + 1)))
+    figure, (ax,) = _figure(1, width, 4)
     for k, (model, rows) in enumerate(drawn.items()):
         for i, name in enumerate(names):
             if name in rows:
                 quantiles = dict(zip(("whislo", "q1", "med", "q3", "whishi"), _five(rows[name]), strict=True))
                 box = ax.bxp([{**quantiles, "fliers": []}], [i + (k + 1) / (len(drawn) + 1) - 0.5], showfliers=False,
                              widths=0.8 / (len(drawn) + 1), patch_artist=True, manage_ticks=False)  # fmt: skip
-                box["boxes"][0].set(facecolor=colour(k), alpha=0.75)
+                box["boxes"][0].set(facecolor=colour(k), alpha=0.75, hatch=HATCHES[k // len(COLOURS) % len(HATCHES)])
                 box["medians"][0].set(color="black")
         ax.plot([], [], "s", color=colour(k), label=model)
+    for i in range(1, len(names)):
+        ax.axvline(i - 0.5, color="#dddddd", linewidth=1, zorder=0)
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel="F1", ylim=(0, 1), xlim=(-0.5, len(names) - 0.5))
-    ax.legend(fontsize=8, frameon=False, ncols=min(4, len(drawn)), loc="lower left")
+    figure.legend(fontsize=8, frameon=False, ncols=min(int(width // 2), len(drawn)), loc="outside lower center")
     return _svg(figure)
 
 
@@ -110,14 +109,16 @@ def drop(results: Mapping[str, Any]) -> str:
 
 
 def features(cell: Mapping[str, Any]) -> str:
-    """The features of one model's samples in the plane, coloured by scanner."""
+    """The features of one cell's samples in the plane, coloured by scanner."""
     told = cell["features"]
     xy, scanner = np.array(told["xy"]), np.array(told["scanner"])
     figure, (ax,) = _figure(1, 3.4, 3.2)
     for k, name in enumerate(told["scanners"]):
         own = xy[scanner == k]
         ax.scatter(own[:, 0], own[:, 1], s=5, alpha=0.6, color=colour(k), label=name, linewidths=0)
-    ax.set_title(f"{cell['model']}: {told['separability']:.2f} (chance {told['chance']:.2f})", fontsize=9)
+    ax.set_title(
+        f"{cell['model']}, fold {cell['fold']}:\n{told['separability']:.2f} (chance {told['chance']:.2f})", fontsize=8
+    )
     ax.set(xticks=[], yticks=[])
     ax.legend(fontsize=6, frameon=False, markerscale=2, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.02))
     return _svg(figure)

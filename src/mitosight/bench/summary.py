@@ -2,119 +2,166 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mitosight.bench.cell import Bench
-from mitosight.bench.counts import STATES, Drawn, State, compared, domains, draw, interval
-from mitosight.bench.folds import domain_of
-from mitosight.regions import Region
+from mitosight.bench.counts import (
+    STATES,
+    Drawn,
+    Draws,
+    Images,
+    State,
+    compared,
+    domains,
+    draw,
+    images_of,
+    interval,
+    known_mean,
+)
+from mitosight.bench.ranking import RANKED, ranking, stepped
+from mitosight.bench.tables import SCORES, table
 
-SCORES = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "average_precision": "AP",
-    "aucpr": "AUCPR",
-    "froc_auc": "FROC",
-}
+__all__ = ["summarised", "table"]
+
 GROUP = {"scanner": "by_scanner", "tumor_type": "by_tumor_type"}
+LEFT_OUT = ("scores", "key", RANKED)  # of the cells
+QUANTILES = np.linspace(0, 1, 41)
 Cells = Sequence[Mapping[str, Any]]
 
 
 def summarised(bench: Bench, cells: Cells, failed: Mapping[str, str]) -> dict[str, Any]:
     """What `results.json` holds.
 
-    `scores`: by state ("seen": the training had labels of that domain; "unseen"), model and domain the mean over runs,
-    each run, and for the F1 its 95 % interval (slides of a domain drawn with replacement, the runs' mean); under
-    "mean" that of all domains, which count alike. `drop`: what the same test images lose when their domain was not
-    seen. `compared`: differences between models. `cost`: what each took.
+    `domains`: by domain the numbers of test images, figures, and of what is drawn: slides, those that share an image
+    together. `scores`: by state ("seen": the training had labels of that domain; "unseen"), model and domain for each
+    score the mean over the runs that have it, each run, and the 95 % interval (slides drawn with replacement, the
+    runs' mean; None where fewer than `counts.LEAST` can be drawn); under "mean" that of all domains with figures, which
+    count alike. `f1_drawn`: quantiles of the drawn F1. `curves`: by state and model the mean precision at the recalls
+    `ranking.RECALLS`. `drop`: what the same test images lose when their domain was not seen. `compared`: differences
+    between models. `separability`: of scanners by features. `cost`: what each took. `made`: by how many cells each
+    version and device.
 
     Args:
         cells: what `Bench.work` gives.
         failed: cells that are missing, and why.
     """
     regions = bench.data.part(bench.protocol.tested)
-    found: dict[str, Any] = {"scores": {}, "compared": {}, "f1_drawn": {}}
+    images = images_of(regions, bench.protocol.by)
+    found: dict[str, dict[str, Any]] = {"scores": {}, "compared": {}, "f1_drawn": {}, "curves": {}}
     for state in STATES:
-        found["scores"][state], drawn, found["compared"][state] = _state(bench, cells, state, regions)
-        found["f1_drawn"][state] = _quantiles(drawn)
+        for name, value in _state(bench, cells, state, images).items():
+            found[name][state] = value
     models = [entry.name for entry in bench.protocol.models]
+    with_figures = {domain for domain, own in images.items() if own.figures.any()}
     return {
         "protocol": bench.protocol.model_dump(mode="json"),
         "images": len(regions),
-        "slides": len({region.slide for region in regions}),
+        "slides": len({slide for region in regions for slide in region.slides}),
+        "domains": {domain: own.told() for domain, own in images.items()},
         "failed": dict(failed),
         **found,
-        "drop": {m: fall for m in models if (fall := _drop(found["scores"], m)) is not None},
+        "drop": {m: fall for m in models if (fall := _drop(found["scores"], m, with_figures)) is not None},
+        "separability": {m: _separability(bench, [c for c in cells if c["model"] == m]) for m in models},
         "cost": {m: _cost([c for c in cells if c["model"] == m]) for m in models},
-        "cells": [{key: value for key, value in cell.items() if key not in ("scores", "key")} for cell in cells],
+        "made": {
+            "mitosight": dict(Counter(cell.get("versions", {}).get("mitosight", "unknown") for cell in cells)),
+            "device": dict(Counter(cell.get("device", "unknown") for cell in cells)),
+        },
+        "cells": [{key: value for key, value in cell.items() if key not in LEFT_OUT} for cell in cells],
     }
 
 
-def _state(
-    bench: Bench, cells: Cells, state: State, regions: Sequence[Region]
-) -> tuple[dict[str, Any], Drawn, list[dict[str, Any]]]:
-    by = bench.protocol.by
-    slides = {r.file_name: r.slide for r in regions}
-    there = domains(cells, state, slides, {r.file_name: domain_of(r, by) for r in regions})
-    drawn = draw(there, bench.protocol.bootstrap) if there and bench.protocol.bootstrap else Drawn({}, {})
+def _state(bench: Bench, cells: Cells, state: State, images: Mapping[str, Images]) -> dict[str, Any]:
+    """Scores, comparisons, distributions and curves of the domains that were seen, or not."""
+    by, draws = bench.protocol.by, bench.protocol.bootstrap
+    there = domains(cells, state, images)
+    drawn = draw(there, draws) if draws else Drawn({}, {})
+    figured = [domain.name for domain in there]
     scores: dict[str, Any] = {}
-    for model in dict.fromkeys(cell["model"] for cell in cells):
-        own = [cell for cell in cells if cell["model"] == model and cell[state]]
-        if not own:
-            continue
+    curves: dict[str, list[float]] = {}
+    for model in dict.fromkeys(cell["model"] for cell in cells if cell[state]):
+        own = [cell for cell in cells if cell["model"] == model]
+        runs = {domain: of for domain in images if (of := [cell for cell in own if domain in cell[state]])}
         rows = {
-            domain: _scores(
-                [c["scores"][GROUP[by]][domain] for c in own if domain in c[state]],
-                drawn.by_domain.get(model, {}).get(domain),
-            )
-            for domain in sorted({d for c in own for d in c[state]})
+            domain: _scores([cell["scores"][GROUP[by]][domain] for cell in of], drawn.of(model, domain))
+            for domain, of in runs.items()
         }
-        scores[model] = rows | {"mean": _mean(rows, drawn.mean.get(model))}
-    return scores, drawn, compared(there, drawn) if len(drawn.mean) > 1 else []
+        with_figures = [domain for domain in rows if domain in figured]
+        scores[model] = rows | {"mean": _mean([rows[d] for d in with_figures], drawn.mean.get(model, {}))}
+        if with_figures:
+            each = [np.mean([_curve(c, GROUP[by], d, images[d]) for c in runs[d]], axis=0) for d in with_figures]
+            curves[model] = np.mean(each, axis=0).round(4).tolist()
+    return {"scores": scores, "compared": compared(there, drawn), "f1_drawn": _quantiles(drawn), "curves": curves}
 
 
-def _scores(runs: Sequence[Mapping[str, Any]], drawn: Any) -> dict[str, Any]:
-    """One domain: each score's mean over runs, and the runs'."""
-    found = {key: {"mean": _average(r[key] for r in runs), "runs": [r[key] for r in runs]} for key in SCORES}
-    if drawn is not None:
-        found["f1"]["interval"] = interval(drawn)
-    return found
+def _scores(runs: Sequence[Mapping[str, Any]], drawn: Draws) -> dict[str, Any]:
+    """One domain: each score's mean over the runs that have it, the runs', and its interval."""
+    return {
+        key: {"mean": _average(r[key] for r in runs), "runs": [r[key] for r in runs], "interval": _between(drawn, key)}
+        for key in SCORES
+    }
 
 
-def _mean(rows: Mapping[str, Mapping[str, Any]], drawn: Any) -> dict[str, Any]:
+def _mean(rows: Sequence[Mapping[str, Any]], drawn: Draws) -> dict[str, Any]:
     """All domains alike."""
-    found: dict[str, Any] = {key: {"mean": _average(row[key]["mean"] for row in rows.values())} for key in SCORES}
-    if drawn is not None:
-        found["f1"]["interval"] = interval(drawn)
-    return found
+    return {
+        key: {"mean": _average(row[key]["mean"] for row in rows), "interval": _between(drawn, key)} for key in SCORES
+    }
+
+
+def _between(drawn: Draws, key: str) -> list[float] | None:
+    return interval(drawn[key]) if key in drawn else None
 
 
 def _average(values: Iterable[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    """The mean of those that are there."""
+    found = float(known_mean(np.array([np.nan if v is None else v for v in values])))
+    return None if np.isnan(found) else found
 
 
-def _drop(scores: Mapping[str, Any], model: str) -> dict[str, float] | None:
+def _curve(cell: Mapping[str, Any], group: str, domain: str, images: Images) -> NDArray[np.float64]:
+    """Precision at the recalls `RECALLS`: of all thresholds, or of the hundred or so that a cell without points has."""
+    if RANKED in cell:
+        return ranking(cell[RANKED], images.names, images.unit, images.figures).curve()
+    rows = cell["scores"][group][domain].get("f1_by_threshold", [])
+    return stepped(np.array([row["recall"] for row in rows]), np.array([row["precision"] for row in rows]))
+
+
+def _drop(scores: Mapping[str, Any], model: str, domains: Iterable[str]) -> dict[str, float] | None:
     """Mean F1 of the domains that stand in both states, when seen and when not, and the share that is kept."""
     seen, unseen = (scores[state].get(model, {}) for state in STATES)
-    both = [d for d in seen if d in unseen and d != "mean"]
-    values = [[rows[d]["f1"]["mean"] or 0.0 for d in both] for rows in (seen, unseen)]
+    both = [d for d in seen if d in unseen and d in domains]
     if not both:
         return None
-    known, unknown = (float(np.mean(v)) for v in values)
+    known, unknown = (float(np.mean([rows[d]["f1"]["mean"] for d in both])) for rows in (seen, unseen))
     return {"seen": known, "unseen": unknown, "kept": unknown / known if known else 0.0}
 
 
+def _separability(bench: Bench, cells: Cells) -> dict[str, Any] | None:
+    """The mean over the folds of the first seed that have it, each fold, and what chance gives; None without any."""
+    first = [cell for cell in cells if cell["seed"] == bench.protocol.seeds[0]]
+    told = {cell["fold"]: cell["features"] for cell in first if cell.get("features")}
+    if not told:
+        return None
+    return {
+        "mean": _average(one["separability"] for one in told.values()),
+        "chance": _average(one["chance"] for one in told.values()),
+        "folds": {fold: one["separability"] for fold, one in told.items()},
+    }
+
+
 def _cost(cells: Cells) -> dict[str, Any]:
-    """Medians over the cells of a model."""
+    """Medians over the cells of a model that tell."""
     taken: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
-        "training_seconds": lambda c: c["training_seconds"],
-        "parameters": lambda c: c["parameters"],
-        "mm2_per_second": lambda c: (c["scores"]["area_mm2"] or 0.0) / c["search_seconds"] or None,
+        "preparation_seconds": lambda cell: cell.get("preparation_seconds"),
+        "training_seconds": lambda cell: cell["training_seconds"],
+        "parameters": lambda cell: cell["parameters"],
+        "mm2_per_second": _speed,
     }
     found = {}
     for name, take in taken.items():
@@ -123,88 +170,19 @@ def _cost(cells: Cells) -> dict[str, Any]:
     return found
 
 
+def _speed(cell: Mapping[str, Any]) -> float | None:
+    """mm² a second; None where the area or the time is not known, or too short to tell."""
+    area, seconds = cell["scores"]["area_mm2"], cell["search_seconds"]
+    return area / seconds if area and seconds else None
+
+
 def _quantiles(drawn: Drawn) -> dict[str, Any]:
     """The distributions of the drawn F1, as 41 quantiles each."""
-    at = np.linspace(0, 1, 41)
     return {
-        model: {domain: np.quantile(values, at).round(4).tolist() for domain, values in by_domain.items()}
+        model: {
+            domain: np.quantile(values[~np.isnan(values)], QUANTILES).round(4).tolist()
+            for domain, scores in by_domain.items()
+            if not np.isnan(values := scores["f1"]).all()
+        }
         for model, by_domain in drawn.by_domain.items()
     }
-
-
-def table(results: Mapping[str, Any]) -> list[str]:
-    """Markdown: F1 by domain with intervals, the other scores on average, the drop, the comparisons, the cost."""
-    lines = [f"# {results['protocol']['title']}", ""]
-    lines += [f"{results['images']} test images of {results['slides']} slides; seeds {_listed(results)}.", ""]
-    for state in STATES:
-        if rows := results["scores"][state]:
-            lines += _f1_table(state, rows, results["protocol"]["by"]) + _score_table(rows)
-    lines += _drop_table(results["drop"]) + _pair_table(results["compared"]) + _cost_table(results["cost"])
-    if results["failed"]:
-        lines += ["## Failed", "", *(f"- {cell}: {why}" for cell, why in results["failed"].items()), ""]
-    return lines
-
-
-def _listed(results: Mapping[str, Any]) -> str:
-    return ", ".join(map(str, results["protocol"]["seeds"]))
-
-
-def number(value: float | None, form: str = ".3f") -> str:
-    """A number, or a dash where there is none."""
-    return "–" if value is None else format(value, form)
-
-
-def with_interval(score: Mapping[str, Any]) -> str:
-    """A mean with its interval."""
-    ends = score.get("interval")
-    return number(score["mean"]) + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
-
-
-def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(r) + " |" for r in rows), ""]
-
-
-def _f1_table(state: str, rows: Mapping[str, Any], by: str) -> list[str]:
-    names = [*dict.fromkeys(d for row in rows.values() for d in row if d != "mean"), "mean"]
-    head = [f"F1, {by} {state}", *names]
-    cells = [[m, *(with_interval(row[d]["f1"]) if d in row else "–" for d in names)] for m, row in rows.items()]
-    return [f"## {by.replace('_', ' ').capitalize()}s {state} in training", "", *_rows(head, cells)]
-
-
-def _score_table(rows: Mapping[str, Any]) -> list[str]:
-    cells = [[model, *(number(row["mean"][key]["mean"]) for key in SCORES)] for model, row in rows.items()]
-    return _rows(["mean of all", *SCORES.values()], cells)
-
-
-def _drop_table(drop: Mapping[str, Any]) -> list[str]:
-    if not drop:
-        return []
-    cells = [[m, number(d["seen"]), number(d["unseen"]), number(d["kept"], ".2f")] for m, d in drop.items()]
-    return ["## From seen to unseen", "", *_rows(["F1 of the same images", "seen", "unseen", "kept"], cells)]
-
-
-def _pair_table(pairs: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for state in STATES:
-        if not pairs.get(state):
-            continue
-        cells = [
-            [f"{p['a']} – {p['b']}", f"{p['difference']:+.3f} [{p['interval'][0]:+.3f}, {p['interval'][1]:+.3f}]",
-             f"{p['p']:.3f}"]
-            for p in pairs[state]
-        ]  # fmt: skip
-        lines += [f"## Differences of mean F1, {state}", "", *_rows(["models", "difference", "p"], cells)]
-    return lines
-
-
-def _cost_table(cost: Mapping[str, Any]) -> list[str]:
-    cells = [
-        [
-            m,
-            number(c["training_seconds"] and c["training_seconds"] / 60, ".1f"),
-            number(c["parameters"] and c["parameters"] / 1e6, ".1f"),
-            number(c["mm2_per_second"], ".2f"),
-        ]
-        for m, c in cost.items()
-    ]
-    return ["## Cost", "", *_rows(["", "minutes of training", "million parameters", "mm²/s"], cells)]
