@@ -9,8 +9,8 @@ import pytest
 
 from mitosight import checkpoint, inference, modelfile, phantom
 from mitosight.detections import Detections
+from mitosight.modelfile import FIRST
 from mitosight.outputs import sha256
-from mitosight.pairing import FOLDER
 from mitosight.slide import Slide
 
 Run = Callable[..., tuple[int, str, str]]
@@ -47,9 +47,14 @@ def test_the_usual_model_finds_the_stored_points(tmp_path: Path) -> None:
 def test_models_are_listed_and_have_cards(mitosight: Run) -> None:
     status, printed, _ = mitosight("models")
     lines = printed.splitlines()
-    assert status == 0 and len(lines) == len(modelfile.shipped()) >= 1
-    for line, (name, file) in zip(lines, modelfile.shipped().items(), strict=True):
-        assert line.startswith(f"{name}: ") and line.endswith(sha256(file))
+    assert status == 0 and len(lines) == 2 * len(modelfile.shipped()) >= 2
+    for own, first, (name, file) in zip(lines[::2], lines[1::2], modelfile.shipped().items(), strict=True):
+        for line, told, of in (
+            (own, name, file),
+            (first, f"{name}, first look", modelfile.locate(file.parent / FIRST)),
+        ):
+            size = of.stat().st_size / 1e6
+            assert line.startswith(f"{told}: mitosight, {size:.1f} MB, trained on ") and line.endswith(sha256(of))
         status, card, _ = mitosight("models", name)
         assert status == 0 and "Research use only" in card and sha256(file) in card
     status, _, told = mitosight("models", "nothing")
@@ -60,7 +65,7 @@ def test_together_they_are_small_and_say_nothing_of_a_machine() -> None:
     files = [file for model in modelfile.shipped().values() for file in model.parent.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 25e6
     for file in modelfile.shipped().values():
-        for header in (modelfile.read_header(file), modelfile.read_header(file.parent / FOLDER)):
+        for header in (modelfile.read_header(file), modelfile.read_header(file.parent / FIRST)):
             assert "/" not in header["provenance"]["recipe"]["training"]["start"]
             assert "/home" not in json.dumps(header) and "/work" not in json.dumps(header)
 

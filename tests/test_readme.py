@@ -54,6 +54,11 @@ def test_links_lead_to_files(page: Path) -> None:
     assert missing == []
 
 
+def test_each_picture_of_the_documents_has_the_script_that_draws_it() -> None:
+    pictures = sorted((ROOT / "docs" / "figures").glob("*.png"))
+    assert len(pictures) > 5 and [p.name for p in pictures if not p.with_suffix(".py").is_file()] == []
+
+
 def test_the_readme_shows_the_commands() -> None:
     shown = {shlex.split(line)[1] for line in commands(ROOT / "README.md")}
     assert {"train", "detect", "evaluate", "convert", "info", "phantom", "methods"} <= shown

@@ -10,6 +10,7 @@ from mitosight import __version__
 from mitosight.errors import InputError
 
 FILE = "model.safetensors"
+FIRST = "first"  # folder of the model that looks first (`mitosight pair`), beside the model's file
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "weights"  # a folder for each model that comes with the package
 CARD = "card.md"

@@ -19,7 +19,7 @@ from mitosight.regions import DataFolder, Region
 from mitosight.slide import Slide
 from mitosight.tissue import find_tissue
 
-FOLDER = "first"  # beside the model's file
+FOLDER = modelfile.FIRST
 RADIUS_UM = 5.0  # a figure is seen by a point this near, which the second look then has well within its reach
 
 

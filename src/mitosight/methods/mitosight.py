@@ -1,4 +1,4 @@
-"""Our own detector: what of the papers, and beside them, was seen to help on scanners that training never saw."""
+"""Our own detector: parts of the papers and of other work, for scanners that training never saw and for two cores."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ STEP_PX = 32
 class Mitosight(RetinaNet):
     """A RetinaNet of one level at stride 16, whose boxes vote, on a small network that starts from ImageNet weights.
 
-    Slides are seen in the colours of a standard one (`mitosight.colours`), which leaves a new scanner little to be
-    strange by, and trained on with the amounts of their stains changed. What gains nothing on scanners that training
-    never saw is off by default (protocol `mitosight-ingredients`).
+    Slides are seen in the colours of a standard one (`mitosight.colours`), so that a new scanner has less to be strange
+    by, and trained on with the amounts of their stains changed. The protocol `mitosight-ingredients` adds these parts
+    to a plain RetinaNet, and tries others, which are off by default.
 
     Choices, each an argument:
-        network: "efficientnet-lite0" (`parts.lite`), a third of the time of a ResNet-18 on a processor; or "resnet", of
-            `depth`.
+        network: "efficientnet-lite0" (`parts.lite`), with which the whole takes 0.28 of the operations that it takes on
+            a ResNet-18; or "resnet", of `depth`.
         weights: "imagenet", which come by pip for the former; "none"; or a safetensors file.
         standard: whether each slide is seen in standard colours, by the mean and deviation of its own tissue.
         augmentation: "stains", turns and flips with elastic warp, light, blur, and the amounts of the stains changed by

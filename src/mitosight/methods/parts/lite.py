@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation and with ReLU6, for processors) as a trunk.
 
-As far as stride 16 it is a tenth of the work of a ResNet-18. First weights learned on ImageNet come in a package of
-their own on the Python package index, under the Apache licence.
+As far as stride 16 it takes a sixth of the operations of a ResNet-18 as far as that. First weights learned on ImageNet
+come in a package of their own on the Python package index, under the Apache licence.
 """
 
 from __future__ import annotations
