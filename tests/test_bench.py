@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mitosight import bench, regions
-from mitosight.bench.cell import seen_by
+from mitosight.bench.facts import seen_by
 from mitosight.bench.folds import Fold, folds, parts_of
 from mitosight.bench.protocol import Protocol, parse
 from mitosight.bench.running import cells, needed

@@ -186,7 +186,7 @@ def test_a_preparation_without_labels_is_made_for_all_folds(tmp_path: Path, data
     assert places["n/pink/0"] == []
     with pytest.raises(UsageError, match="across needs folds with the same training images"):
         protocol(tmp_path, entry)
-    with pytest.raises(UsageError, match="from another model .share. or another fold .across., not both"):
+    with pytest.raises(UsageError, match=r"from another model .share. or another fold .across., not both"):
         protocol(tmp_path, {**entry, "share": ["style"]}, unlabelled=True)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from mitosight import bench
 from mitosight.bench.counts import domains, images_of
+from mitosight.bench.folds import Fold
 from mitosight.bench.page import page
 from mitosight.bench.protocol import parse
 from mitosight.bench.ranking import ranked
@@ -64,13 +65,16 @@ def summed(
     regions: Sequence[Region],
     cells: Sequence[dict[str, Any]],
     failed: Mapping[str, str] | None = None,
-    bootstrap: int = 50,
+    **asked: Any,
 ) -> dict[str, Any]:
-    """What `results.json` holds of these cells."""
+    """What `results.json` holds of these cells, of which a bench has the folds and seeds."""
     models = [{"name": name, "recipe": "wilm2021-fields"} for name in dict.fromkeys(c["model"] for c in cells)]
-    asked = parse({"title": "t", "models": models, "bootstrap": bootstrap})
+    seeds = sorted({c["seed"] for c in cells})
     data = DataFolder(Path("images"), tuple(regions), {"test": tuple(r.file_name for r in regions)})
-    return summarised(bench.Bench(asked, data, out, torch.device("cpu")), cells, failed or {})
+    told = {"title": "t", "models": models, "seeds": seeds, "bootstrap": 50, **asked}
+    at = bench.Bench(parse(told), data, out, torch.device("cpu"))
+    vars(at)["folds"] = [Fold(name, (), (), {}) for name in dict.fromkeys(c["fold"] for c in cells)]
+    return summarised(at, cells, failed or {})
 
 
 GOOD = {"a": (9, 1, 1), "b": (8, 2, 2)}
@@ -80,12 +84,47 @@ POOR = {"a": (9, 1, 1), "b": (2, 8, 8)}
 # results and tables
 
 
-def test_runs_of_each_model_stand_together_and_incomplete_ones_do_not_count() -> None:
+def test_runs_of_each_model_stand_together() -> None:
     regions = images(GOOD, 1)
     made = [cell("m", regions, GOOD), cell("m", regions, POOR, seed=1), cell("n", regions, POOR)]
-    (there,) = domains(made, "unseen", images_of(regions, "scanner"))
+    (there,) = domains(made, "unseen", images_of(regions, "scanner"), ["m"])
     assert there.name == "b" and list(there.counts) == list(there.rankings) == ["m"]
     assert there.f1("m") == pytest.approx((0.8 + 0.2) / 2)
+
+
+def test_seeds_that_lack_folds_do_not_count(tmp_path: Path) -> None:
+    """m has a whole seed and one that has begun: its F1 is the former's. n has none: shown, told of, not compared."""
+    regions = images(GOOD)
+    made = [
+        *(cell("m", regions, GOOD, fold=fold) for fold in "ab"), cell("m", regions, POOR, seed=1),
+        *(cell("o", regions, POOR, fold=fold, seed=seed) for fold in "ab" for seed in (0, 1)),
+        cell("n", regions, POOR, fold="b"),
+    ]  # fmt: skip
+    results = summed(tmp_path, regions, made)
+    scores = {model: rows["mean"]["f1"] for model, rows in results["scores"]["unseen"].items()}
+    assert scores["m"] == {"mean": pytest.approx(0.8), "interval": [0.8, 0.8]}
+    assert scores["n"] == {"mean": pytest.approx(0.2), "interval": None}
+    assert [(pair["a"], pair["b"], pair["difference"]) for pair in results["compared"]["unseen"]] == [("m", "o", 0.6)]
+    assert results["runs"] == {
+        "m": {"cells": 3, "of": 4, "seeds": [0]}, "o": {"cells": 4, "of": 4, "seeds": [0, 1]},
+        "n": {"cells": 1, "of": 4, "seeds": []},
+    }  # fmt: skip
+    text = "\n".join(table(results))
+    assert "m 3 of 4 cells (seed 0); o 4 of 4 cells (seeds 0, 1)" in text
+    assert "n 1 of 4 cells (no seed whole: a row of some folds, not compared)." in text
+
+
+def test_images_that_share_slides_are_drawn_alone_where_the_protocol_says_so(tmp_path: Path) -> None:
+    """And the table says what that leaves out."""
+    regions = [region(f"{s}{k}.png", s, 10, f"{s}|x") for s in "ab" for k in range(5)]
+    made = [cell("m", regions, GOOD)]
+    by_slide, by_image = (summed(tmp_path, regions, made, drawn=drawn) for drawn in ("slide", "image"))
+    assert [r["domains"]["b"]["drawn"] for r in (by_slide, by_image)] == [1, 5]
+    assert by_slide["scores"]["unseen"]["m"]["b"]["f1"]["interval"] is None
+    assert by_image["scores"]["unseen"]["m"]["b"]["f1"]["interval"] == [0.8, 0.8]
+    text = "\n".join(table(by_image))
+    assert "| scanner | images | figures | images to draw |" in text and "too narrow by what slides differ" in text
+    assert "too narrow" not in "\n".join(table(by_slide))
 
 
 def test_summary_by_hand(tmp_path: Path) -> None:

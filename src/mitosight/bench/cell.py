@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -17,9 +17,11 @@ import torch
 
 from mitosight import adaptation, checkpoint, cohort, modelfile, recipe
 from mitosight.bench.content import content
+from mitosight.bench.facts import domains_of, made_of
 from mitosight.bench.features import plane
 from mitosight.bench.folds import Fold, domain_of, folds, parts_of, slugs
-from mitosight.bench.protocol import Adaptation, Column, Entry, Protocol
+from mitosight.bench.protocol import Adaptation, Entry, Protocol
+from mitosight.bench.ranking import RANKED, ranked
 from mitosight.cohort.record import SUMMARY
 from mitosight.detections import Detections
 from mitosight.engine import STATE
@@ -28,10 +30,10 @@ from mitosight.evaluation import Report, evaluate
 from mitosight.evaluation.sheet import write_sheet
 from mitosight.measured import measured
 from mitosight.methods.detector import Detector
-from mitosight.outputs import alone, versions, whole, whole_folder, write_json
+from mitosight.outputs import alone, whole, whole_folder, write_json
 from mitosight.regions import DataFolder, Region
 from mitosight.tiles import MEASURED
-from mitosight.training import DONE, train
+from mitosight.training import train
 
 CELL, SHEET = "cell.json", "sheet.png"
 SHOWN = 24  # crops of each kind on a sheet
@@ -164,8 +166,18 @@ class Bench:
             points, facts = self.searched(cell, model, detector, tested)
             seconds = time.monotonic() - started
             report = self.scored(points, tested, detector.threshold)
-            record = self._record(cell, model, detector, report)
-            record |= {"adapted": facts, "search_seconds": _for_all(seconds, len(tested), there)}
+            record = {
+                "key": self.key(cell),
+                "model": cell.entry.name,
+                "fold": cell.fold.name,
+                "seed": cell.seed,
+                **domains_of(model, cell.fold, report, self.protocol.by),
+                **made_of(model, detector, self.device),
+                "adapted": facts,
+                "search_seconds": _for_all(seconds, len(tested), there),
+                "scores": report.to_json(),
+                RANKED: ranked(points, tested, self.protocol.radius_um),
+            }
             if cell.seed == self.protocol.seeds[0]:
                 record |= self._looked_at(cell, detector, report)
             write_json(self.folder(cell) / CELL, record)
@@ -250,44 +262,7 @@ class Bench:
         found = plane(detector, self.data.images, fitted_on, parts["test"], asked.features)
         return {"features": {}, "features_missing": found["missing"]} if "missing" in found else {"features": found}
 
-    def _record(self, cell: Cell, model: Path, detector: Detector, report: Report) -> dict[str, Any]:
-        run = model.with_name(DONE)
-        trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
-        header = checkpoint.read_header(model)
-        tested = report.by_scanner if self.protocol.by == "scanner" else report.by_tumor_type
-        seen = seen_by(header["provenance"].get("data", {}), self.protocol.by, cell.fold)
-        return {
-            "key": self.key(cell),
-            "model": cell.entry.name,
-            "fold": cell.fold.name,
-            "seed": cell.seed,
-            "method": header["method"],
-            "seen": [domain for domain in tested if domain in seen],
-            "unseen": [domain for domain in tested if domain not in seen],
-            "threshold": detector.threshold,
-            "validation": header["provenance"].get("validation", {}),
-            "parameters": sum(p.numel() for p in detector.parameters()),
-            "preparation_seconds": trained.get("preparation_seconds"),
-            "training_seconds": trained.get("seconds"),
-            "device": trained.get("device", str(self.device)),
-            "versions": versions(),
-            "scores": report.to_json(),
-        }
-
 
 def _for_all(seconds: float, images: int, before: int) -> float | None:
     """What the search of all images takes, from the `seconds` for those that were not searched `before`."""
     return round(seconds * images / (images - before), 1) if images > before else None
-
-
-def seen_by(told: Mapping[str, Any], by: Column, fold: Fold) -> set[str]:
-    """The domains whose labels a model learned from, by what its file says of its data; else those of the fold.
-
-    Those of the model that it started from, too.
-    """
-    before: set[str] = set()
-    if started := told.get("started_from"):
-        before = seen_by(started, by, fold)
-    if by == "scanner":
-        return before | set(told.get("labelled", fold.seen))
-    return before | (set(fold.seen) - set(told.get("unlabelled_tumors", ())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
@@ -42,7 +42,8 @@ class Images:
 
     Attributes:
         names: n file names.
-        unit: (n,) int64, what each is drawn with: the slides that it is of, and those that share an image with them.
+        unit: (n,) int64, what each is drawn with: the slides that it is of, and those that share an image with them;
+            or each by itself.
         figures: (n,) int64, annotated figures.
     """
 
@@ -55,9 +56,9 @@ class Images:
         return {"images": len(self.names), "figures": int(self.figures.sum()), "drawn": len(np.unique(self.unit))}
 
 
-def images_of(regions: Sequence[Region], by: Column) -> dict[str, Images]:
-    """The test images of each domain. A unit has the same number in all of them."""
-    unit = groups([region.slides for region in regions])
+def images_of(regions: Sequence[Region], by: Column, drawn: Literal["slide", "image"] = "slide") -> dict[str, Images]:
+    """The test images of each domain. A unit, a slide or an image as `drawn` says, has the same number in all."""
+    unit = groups([region.slides for region in regions]) if drawn == "slide" else np.arange(len(regions))
     found = {}
     for domain in sorted({domain_of(region, by) for region in regions}):
         own = [i for i, region in enumerate(regions) if domain_of(region, by) == domain]
@@ -125,8 +126,10 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))
 
 
-def domains(cells: Sequence[Mapping[str, Any]], state: State, images: Mapping[str, Images]) -> list[Domain]:
-    """The domains with figures that were seen, or not, in some cells, and the models that have every one of them.
+def domains(
+    cells: Sequence[Mapping[str, Any]], state: State, images: Mapping[str, Images], models: Container[str]
+) -> list[Domain]:
+    """The domains with figures that were seen, or not, in some cells of these models.
 
     Args:
         cells: what `Bench.work` gives.
@@ -136,16 +139,14 @@ def domains(cells: Sequence[Mapping[str, Any]], state: State, images: Mapping[st
     for domain, own in images.items():
         runs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for cell in cells:
-            if domain in cell[state]:
+            if domain in cell[state] and cell["model"] in models:
                 runs[cell["model"]].append(cell)
         if not runs or not own.figures.any():
             continue
-        most = max(map(len, runs.values()))
-        whole = {model: of_model for model, of_model in runs.items() if len(of_model) == most}
-        counts = {model: np.array([_counts(cell, own.names) for cell in there]) for model, there in whole.items()}
+        counts = {model: np.array([_counts(cell, own.names) for cell in there]) for model, there in runs.items()}
         rankings = {
             model: [ranking(cell[RANKED], own.names, own.unit, own.figures) for cell in there]
-            for model, there in whole.items()
+            for model, there in runs.items()
             if all(RANKED in cell for cell in there)
         }
         found.append(Domain(domain, own.unit, counts, rankings))

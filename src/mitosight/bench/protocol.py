@@ -112,6 +112,8 @@ class Protocol(_Strict):
         set: key=value over all recipes.
         models: what is compared.
         radius_um, bootstrap: of the scores, see `mitosight evaluate`.
+        drawn: what is drawn with replacement for intervals: slides; or single images, where these are composed of
+            several slides, or are many of few slides: then the intervals are too narrow by what slides differ.
         phantoms: what is drawn where no data folder is given.
         features: samples a scanner whose features are shown and told apart; 0 for none.
     """
@@ -127,6 +129,7 @@ class Protocol(_Strict):
     set: tuple[str, ...] = ()
     models: Annotated[tuple[Entry, ...], Field(min_length=1)]
     radius_um: Annotated[float, Field(gt=0)] = 7.5
+    drawn: Literal["slide", "image"] = "slide"
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     features: Annotated[int, Field(ge=0)] = 200
     phantoms: Phantoms | None = None

@@ -43,18 +43,19 @@ def summarised(bench: Bench, cells: Cells, failed: Mapping[str, str]) -> dict[st
     runs' mean; None where fewer than `counts.LEAST` can be drawn); under "mean" that of all domains with figures, which
     count alike. `f1_drawn`: quantiles of the drawn F1. `curves`: by state and model the mean precision at the recalls
     `ranking.RECALLS`. `drop`: what the same test images lose when their domain was not seen. `compared`: differences
-    between models. `separability`: of scanners by features. `cost`: what each took. `made`: by how many cells each
-    version and device.
+    between models. `runs`: see `whole_seeds`. `separability`: of scanners by features. `cost`: what each took. `made`:
+    by how many cells each version and device.
 
     Args:
         cells: what `Bench.work` gives.
         failed: cells that are missing, and why.
     """
     regions = bench.data.part(bench.protocol.tested)
-    images = images_of(regions, bench.protocol.by)
+    images = images_of(regions, bench.protocol.by, bench.protocol.drawn)
+    cells, runs = whole_seeds(bench, cells)
     found: dict[str, dict[str, Any]] = {"scores": {}, "compared": {}, "f1_drawn": {}, "curves": {}}
     for state in STATES:
-        for name, value in _state(bench, cells, state, images).items():
+        for name, value in _state(bench, cells, state, images, [m for m, of in runs.items() if of["seeds"]]).items():
             found[name][state] = value
     models = [entry.name for entry in bench.protocol.models]
     with_figures = {domain for domain, own in images.items() if own.figures.any()}
@@ -64,6 +65,7 @@ def summarised(bench: Bench, cells: Cells, failed: Mapping[str, str]) -> dict[st
         "slides": len({slide for region in regions for slide in region.slides}),
         "domains": {domain: own.told() for domain, own in images.items()},
         "failed": dict(failed),
+        "runs": runs,
         **found,
         "drop": {m: fall for m in models if (fall := _drop(found["scores"], m, with_figures)) is not None},
         "separability": {m: _separability(bench, [c for c in cells if c["model"] == m]) for m in models},
@@ -76,12 +78,33 @@ def summarised(bench: Bench, cells: Cells, failed: Mapping[str, str]) -> dict[st
     }
 
 
-def _state(bench: Bench, cells: Cells, state: State, images: Mapping[str, Images]) -> dict[str, Any]:
-    """Scores, comparisons, distributions and curves of the domains that were seen, or not."""
+def whole_seeds(bench: Bench, cells: Cells) -> tuple[list[Mapping[str, Any]], dict[str, dict[str, Any]]]:
+    """The cells that count, and for each model its `cells`, out of how many (`of`), and its whole `seeds`.
+
+    A mean over some folds is not one over all: cells of a seed that lacks folds count only for a model that has no
+    whole seed, which is then shown, but neither drawn nor compared.
+    """
+    counted: list[Mapping[str, Any]] = []
+    runs: dict[str, dict[str, Any]] = {}
+    folds = {fold.name for fold in bench.folds}
+    for entry in bench.protocol.models:
+        own = [cell for cell in cells if cell["model"] == entry.name]
+        done = {seed: {c["fold"] for c in own if c["seed"] == seed} for seed in bench.protocol.seeds}
+        seeds = [seed for seed, there in done.items() if there >= folds]
+        counted += [cell for cell in own if not seeds or cell["seed"] in seeds]
+        if own:
+            runs[entry.name] = {"cells": len(own), "of": len(folds) * len(done), "seeds": seeds}
+    return counted, runs
+
+
+def _state(
+    bench: Bench, cells: Cells, state: State, images: Mapping[str, Images], models: Sequence[str]
+) -> dict[str, Any]:
+    """Scores of all, and comparisons, distributions and curves of these models, for the domains seen, or not."""
     by, draws = bench.protocol.by, bench.protocol.bootstrap
-    there = domains(cells, state, images)
+    there = domains(cells, state, images, models)
     drawn = draw(there, draws) if draws else Drawn({}, {})
-    figured = [domain.name for domain in there]
+    figured = [domain for domain, own in images.items() if own.figures.any()]
     scores: dict[str, Any] = {}
     curves: dict[str, list[float]] = {}
     for model in dict.fromkeys(cell["model"] for cell in cells if cell[state]):

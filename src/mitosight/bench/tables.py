@@ -24,7 +24,7 @@ def table(results: Mapping[str, Any]) -> list[str]:
     seeds = ", ".join(map(str, results["protocol"]["seeds"]))
     lines = [f"# {results['protocol']['title']}", ""]
     lines += [f"{results['images']} test images of {results['slides']} slides; seeds {seeds}.", ""]
-    lines += _made(results.get("made", {})) + _domain_table(results, by)
+    lines += _made(results.get("made", {})) + _missing(results.get("runs", {})) + _domain_table(results, by)
     for state in STATES:
         if rows := results["scores"][state]:
             lines += _f1_table(state, rows, by) + _score_table(state, rows, by)
@@ -61,16 +61,34 @@ def _made(made: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [f"Not all alike (number of cells): {'; '.join(told)}.", ""] if told else []
 
 
+def _missing(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line where cells are missing: how far each model is, and whose rows are of some folds only."""
+    if all(own["cells"] == own["of"] for own in runs.values()):
+        return []
+    told = [f"{model} {own['cells']} of {own['of']} cells ({_whole(own['seeds'])})" for model, own in runs.items()]
+    return [f"Seeds of which all folds are done count. {'; '.join(told)}.", ""]
+
+
+def _whole(seeds: Sequence[int]) -> str:
+    if not seeds:
+        return "no seed whole: a row of some folds, not compared"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def _domain_table(results: Mapping[str, Any], by: str) -> list[str]:
     """What is tested, by domain, and which domains say less than others."""
     there = results.get("domains")
     if not there:
         return []
     cells = [[name, *(str(own[key]) for key in ("images", "figures", "drawn"))] for name, own in there.items()]
-    lines = _rows([by, "images", "figures", "slides to draw"], cells)
+    what = results["protocol"].get("drawn", "slide") + "s"
+    lines = _rows([by, "images", "figures", f"{what} to draw"], cells)
+    if what == "images" and results["protocol"]["bootstrap"]:
+        lines += ["Intervals are over images, some of them of the same slides: too narrow by what slides differ.", ""]
     few = [name for name, own in there.items() if own["figures"] and own["drawn"] < LEAST]
     if few and results["protocol"]["bootstrap"]:
-        told = f"No interval where fewer than {LEAST} slides can be drawn (those that share an image count as one)"
+        one = " (those that share an image count as one)" if what == "slides" else ""
+        told = f"No interval where fewer than {LEAST} {what} can be drawn{one}"
         lines += [f"{told}, nor for means of such domains: {', '.join(few)}.", ""]
     if empty := [name for name, own in there.items() if not own["figures"]]:
         lines += [f"Without a figure to find, so in no mean, difference or curve: {', '.join(empty)}.", ""]
