@@ -153,7 +153,8 @@ def test_tables_of_a_bench_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "images": 4,
         "slides": 2,
         "scores": {"seen": {}, "unseen": {"m": {"X": row, "mean": row}}},
-        "drop": {},
+        "drop": {"m": {"seen": 0.8, "unseen": 0.6, "kept": 0.75}},
+        "runs": {"m": {"cells": 2, "of": 2, "seeds": [0, 1]}},
         "compared": {"seen": [], "unseen": []},
         "cost": {"m": {"training_seconds": 90.0, "parameters": 2_000_000, "mm2_per_second": 0.5}},
         "failed": {},
@@ -166,3 +167,9 @@ def test_tables_of_a_bench_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.startswith("a\n<!-- bench t -->\n\n4 test images of 2 slides; seeds 0, 1.\n\n#### Scanners unseen")
     assert "| m | 0.600 [0.400, 0.800] | 0.600 [0.400, 0.800] |\n" in found and "| m | 1.5 | 2.0 | 0.50 |\n" in found
     assert found.endswith("\n\n<!-- end of bench -->\nb") and bench_tables.filled(found, tmp_path) == found
+    found = bench_tables.filled("<!-- bench t short -->\n<!-- end of bench -->\n", tmp_path)
+    assert "\n4 test images of 2 slides; T.\n" in found
+    assert "| model | seeds | F1, scanner unseen [95 %] | AP | F1 kept |\n|---|---|---|---|---|\n" in found
+    assert "\n| m | 0, 1 | 0.600 [0.400, 0.800] | – | 0.75 |\n\n<!-- end" in found
+    missing = "<!-- bench other -->\nold\n<!-- end of bench -->\n"
+    assert bench_tables.filled(missing, tmp_path) == missing
