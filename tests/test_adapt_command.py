@@ -117,6 +117,37 @@ def test_together_one_model_is_written_for_later_use(trained: tuple[Path, Path],
         assert (out / name).read_text() == (model / "later" / name).read_text()
 
 
+def test_what_it_adapted_to_together_is_seen(trained: tuple[Path, Path], model: Path, mitosight: Run) -> None:
+    """By the names of the files or those of a table; their paths, which name patients and machines, stay out of it."""
+    data, slides = trained[0], trained[0].parent / "new"
+    before = set(checkpoint.read_header(model)["provenance"]["data"]["slides"])
+    assert before == {regions.fingerprint(f"{s}_{p}_0") for s in ("grey", "pink") for p in ("train", "val")}
+    asked = ("adapt", model, slides, "--together", "--epochs", 1, "--step", 8, "--guard", 1)
+    status, _, told = mitosight(*asked, "--out", model / "out", "--data", data, "--samples", 6)
+    assert (status, told) == (0, "")
+    header = checkpoint.read_header(model / "out" / "adapted")
+    names = ("a", "b", "new/a", "new/b")  # in a data folder they may lie in a subfolder
+    assert set(header["provenance"]["data"]["slides"]) == before | {regions.fingerprint(name) for name in names}
+    assert str(slides) not in json.dumps(header)
+    (model / "table.csv").write_text("file_name,slide\na.tiff,MIDOG21:024|MIDOG21:025\n")
+    status, _, told = mitosight(*asked, "--out", model / "named", "--domains", model / "table.csv")
+    assert (status, told) == (0, "")
+    found = set(checkpoint.read_header(model / "named" / "adapted")["provenance"]["data"]["slides"])
+    assert regions.met(["024", "MIDOG21:025", "025", "a", "b", "c"], found) == ["024", "025", "MIDOG21:025", "b"]
+
+
+def test_a_model_that_does_not_say_what_it_saw_does_not_after_an_adaptation_either(
+    trained: tuple[Path, Path], model: Path, mitosight: Run
+) -> None:
+    header = checkpoint.read_header(model)
+    del header["provenance"]["data"]["slides"]
+    checkpoint.save(model, checkpoint.load(model), "kondo2021", header["arguments"], header["provenance"])
+    asked = ("adapt", model, trained[0].parent / "new", "--out", model / "out", "--together", "--step", 8)
+    status, _, told = mitosight(*asked, "--epochs", 1, "--guard", 1, "--data", trained[0], "--samples", 6)
+    assert (status, told) == (0, "")
+    assert "slides" not in checkpoint.read_header(model / "out" / "adapted")["provenance"]["data"]
+
+
 def test_where_the_guard_refuses_the_model_searches_as_it_is(
     trained: tuple[Path, Path], model: Path, mitosight: Run
 ) -> None:

@@ -16,6 +16,7 @@ from mitosight.bench.folds import folds, slugs
 from mitosight.bench.material import drawn
 from mitosight.bench.protocol import Protocol, parse
 from mitosight.errors import InputError, UsageError
+from mitosight.methods import arguments
 from mitosight.outputs import alone, write_json
 from mitosight.regions import DataFolder, Domain, Region
 
@@ -110,6 +111,16 @@ def test_a_cell_is_known_by_what_its_recipe_holds(tmp_path: Path, data: DataFold
     write_recipe(here / "tiny.toml", steps=3)
     assert at.key(cell) != key
     at, (cell, *_) = made(protocol(there, {"name": "m"}, seeds=[1]), data, tmp_path)
+    assert at.key(cell) != key
+
+
+def test_a_cell_is_known_by_the_defaults_of_its_method(
+    tmp_path: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version with another default makes another cell of the same recipe."""
+    at, (cell, *_) = made(protocol(tmp_path, {"name": "m"}), data, tmp_path)
+    key, changed = at.key(cell), {**arguments("retinanet"), "nms_iou": 0.123}
+    monkeypatch.setattr("mitosight.bench.content.arguments", lambda method: changed)
     assert at.key(cell) != key
 
 

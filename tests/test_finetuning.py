@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,29 @@ def test_a_test_slide_that_was_learned_from_is_refused(model: Path, drawn: Path,
     with pytest.raises(InputError, match="has learned from slides of the part 'test': grey_train_0"):
         finetune(model, recipe_of(model, data), data, tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_does_not_say_what_it_saw_is_refused(model: Path, lab: Path, tmp_path: Path) -> None:
+    """Before an image is opened, with a part "test" or without: the new model could not say it either."""
+    header = checkpoint.read_header(model)
+    del header["provenance"]["data"]["slides"]
+    silent = checkpoint.save(tmp_path, checkpoint.load(model), "wilm2021", header["arguments"], header["provenance"])
+    data = replace(load(lab), images=tmp_path / "nothing")
+    for split in (data.split, {part: data.split[part] for part in ("train", "val")}):
+        with pytest.raises(InputError) as error:
+            finetune(silent, recipe_of(silent, data), replace(data, split=split), tmp_path / "out", CPU)
+        assert str(error.value).startswith(f"{silent}: does not say which slides it learned from; train it with this")
+        assert not (tmp_path / "out").exists()
+
+
+def test_slides_of_the_part_test_under_another_name(model: Path, drawn: Path, tmp_path: Path) -> None:
+    """The model knows pink_train_0; with the name of a data set before it, it is the same slide."""
+    data = load(drawn)
+    named = tuple(replace(r, slide=f"SET:{r.slide}") if r.file_name == "pink_train_0.tiff" else r for r in data.regions)
+    split = {**data.split, "train": data.split["test"], "test": ("pink_train_0.tiff",)}
+    data = replace(data, regions=named, split=split)
+    with pytest.raises(InputError, match="has learned from slides of the part 'test': SET:pink_train_0;"):
+        finetune(model, recipe_of(model, data), data, tmp_path / "out", CPU)
 
 
 def test_command(model: Path, lab: Path, tmp_path: Path, mitosight: Run) -> None:

@@ -213,3 +213,21 @@ def test_folders_that_are_none(data, tmp_path):
     (data / "annotations.json").write_text(json.dumps({"images": [], "annotations": []}))
     with pytest.raises(InputError, match="lists no image"):
         regions.load(data)
+
+
+def test_a_slide_under_the_name_of_its_data_set_and_without_is_one(data):
+    (data / "domains.csv").write_text("file_name,slide\n001.tiff,024\n002.tiff,MIDOG21:024\n003.tiff,TUPAC16:024\n")
+    saved(data / "split.json", {"train": ["001.tiff"], "test": ["002.tiff"]})
+    told = r"slide MIDOG21:024 \(taken for 024\) stands on both sides of the split: 001.tiff in train, 002.tiff in"
+    with pytest.raises(InputError, match=told):
+        regions.load(data)
+    saved(data / "split.json", {"test": ["002.tiff"], "train": ["001.tiff"]})
+    with pytest.raises(InputError, match=r"slide 024 \(taken for MIDOG21:024\) stands on both sides"):
+        regions.load(data)
+    saved(data / "split.json", {"train": ["002.tiff"], "test": ["003.tiff"]})
+    assert regions.load(data).split["test"] == ("003.tiff",)
+
+
+def test_names_of_slides_from_a_table(tmp_path):
+    (tmp_path / "t.csv").write_text("file_name,slide,mpp\na.tiff,s1|s2,0.25\nb.tiff,,0.25\n")
+    assert regions.read_slides(tmp_path / "t.csv") == {"a.tiff": "s1|s2"}

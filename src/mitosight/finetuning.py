@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mitosight import checkpoint, cohort, modelfile, recipe, starting
+from mitosight import checkpoint, cohort, modelfile, recipe, seen, starting
 from mitosight.detections import Detections
 from mitosight.errors import InputError, UsageError
 from mitosight.evaluation import Report, evaluate
@@ -19,7 +19,7 @@ from mitosight.measured import measured
 from mitosight.methods import METHODS
 from mitosight.outputs import write_json
 from mitosight.recipe import Recipe
-from mitosight.regions import DataFolder, Region, fingerprint
+from mitosight.regions import DataFolder, Region, met
 from mitosight.regions.checks import listed
 from mitosight.training import train
 from mitosight.validation import operating_point
@@ -83,7 +83,8 @@ def finetune(model: Path, asked: Recipe, data: DataFolder, out: Path, device: to
 
     Raises:
         UsageError: `out` is the model's folder.
-        InputError: the model has seen a slide of the part "test"; or as `training.train` and `cohort.detect_slides`.
+        InputError: the model has seen a slide of the part "test", or does not say which slides it has; or as
+            `training.train` and `cohort.detect_slides`.
     """
     file = modelfile.locate(model)
     if out.resolve() == file.parent.resolve():
@@ -102,10 +103,10 @@ def finetune(model: Path, asked: Recipe, data: DataFolder, out: Path, device: to
 
 
 def _check_unseen(file: Path, tested: Iterable[Region]) -> None:
-    known = set(checkpoint.read_header(file)["provenance"].get("data", {}).get("slides", ()))
-    if seen := sorted({slide for region in tested for slide in region.slides if fingerprint(slide) in known}):
+    known = seen.model(file).slides  # raises where the model does not say
+    if names := met((slide for region in tested for slide in region.slides), known):
         raise InputError(
-            file, f"has learned from slides of the part 'test': {listed(seen)}", "test on slides that it never saw"
+            file, f"has learned from slides of the part 'test': {listed(names)}", "test on slides that it never saw"
         )
 
 

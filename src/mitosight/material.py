@@ -12,7 +12,7 @@ from mitosight.dataset import COLUMNS
 from mitosight.errors import InputError
 from mitosight.methods import METHODS
 from mitosight.recipe import Recipe
-from mitosight.regions import DataFolder, Region, fingerprint
+from mitosight.regions import DataFolder, Region, fingerprints
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,16 @@ class Material:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
-        """What a model says of the data it was made from."""
+        """What a model says of the data it was made from; `labelled_tumors` are the types whose annotations count."""
+        every = [*self.train, *self.val]
         return {
             "sha256": self.digest(),
             "labelled": self.labelled,
+            "labelled_tumors": sorted({r.domain.tumor_type for r in every if self.counts(r)}),
             "unlabelled_tumors": self.unlabelled_tumors,
             "train": {"regions": len(self.train), "figures": sum(len(r.figures) for r in self.train)},
             "val": {"regions": len(self.val), "figures": sum(len(r.figures) for r in self.val)},
-            "slides": sorted({fingerprint(slide) for r in (*self.train, *self.val) for slide in r.slides}),
+            "slides": sorted(fingerprints(slide for r in every for slide in r.slides)),
         }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -58,18 +56,3 @@ def check(method: type[Detector]) -> None:
             None, f"{method.__name__} learns in stages of its own, which a start from a model would undo",
             f"train it on your data, or start a model of {known}",
         )  # fmt: skip
-
-
-def facts_with(facts: dict[str, Any], model: str | Path) -> dict[str, Any]:
-    """What a model says of its data, with the slides of the model that it started from among its own.
-
-    Raises:
-        InputError: that model does not say which slides it learned from.
-    """
-    before = checkpoint.read_header(model)["provenance"].get("data", {})
-    if not isinstance(before.get("slides"), list):
-        raise InputError(
-            modelfile.locate(model), "does not say which slides it learned from", "train it with this version"
-        )
-    slides: Iterable[str] = {*facts["slides"], *before["slides"]}
-    return {**facts, "slides": sorted(slides), "started_from": {k: v for k, v in before.items() if k != "slides"}}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mitosight import checkpoint, modelfile
+from mitosight import checkpoint, modelfile, seen
 from mitosight.dataset import TileSource, check_sizes
 from mitosight.device import described
 from mitosight.engine import STATE, fit, leave, process
@@ -25,7 +25,7 @@ from mitosight.methods.detector import Detector, Source
 from mitosight.outputs import sha256, write_json, write_run
 from mitosight.recipe import TABLES, Recipe, parse
 from mitosight.regions import DataFolder
-from mitosight.starting import facts_with, start_from
+from mitosight.starting import start_from
 from mitosight.validation import Judge
 from mitosight.workshop import Workshop
 
@@ -48,27 +48,26 @@ def train(
     and what was found; what it raises ends the training.
 
     Raises:
-        InputError: parts, scanners or figures are missing, an image cannot be read, a loss is not finite, or `out`
-            holds another training.
+        InputError: parts, scanners or figures are missing, an image cannot be read, a loss is not finite, `out` holds
+            another training, or a file that the recipe names is not there or does not say what it learned from.
     """
     material = gather(recipe, data)
     recipe, detector = _made(recipe, material)
     recipe = _starting(recipe)
-    claim = {**recipe.to_json(), "data_sha256": material.digest()}
-    if recipe.training.start:
-        claim["start_sha256"] = sha256(recipe.training.start)
+    claim = _claimed(recipe, material)
     if _finished(out, claim):
         if process()[0] == 0:
             print(f"{out}: this training is finished, nothing is left to do", file=sys.stderr)
         return out / checkpoint.FILE
+    given = seen.given(recipe)
     begin = partial(_claim, out, claim)
     workshop = lend(recipe, data.images, material, detector, out, device, begin)
+    workshop.met |= {slide for one in given for slide in one.slides}
     prepared = detector.prepare(workshop)
     batches = detector.batches(workshop, "train")
-    facts, start = material.facts(), recipe.training.start
-    if start:
+    if start := recipe.training.start:
         prepared = [*prepared, start_from(detector, start), *detector.started()]
-        facts = facts_with(facts, start)
+    facts = seen.facts_with(material.facts(), given, workshop.met)
     judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, facts)
     begin()
     log = RunLog(out, quiet=process()[0] > 0)
@@ -97,6 +96,13 @@ def _starting(recipe: Recipe) -> Recipe:
     file = modelfile.locate(start)
     modelfile.read_header(file)  # says so where it is no model
     return replace(recipe, training=replace(recipe.training, start=str(file.resolve())))
+
+
+def _claimed(recipe: Recipe, material: Material) -> dict[str, Any]:
+    """What tells a training from others: its recipe, its data, the model that it starts from."""
+    start = recipe.training.start
+    started = {"start_sha256": sha256(start)} if start else {}
+    return {**recipe.to_json(), "data_sha256": material.digest(), **started}
 
 
 def _claim(out: Path, claim: dict[str, Any]) -> None:

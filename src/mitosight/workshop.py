@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,8 @@ from mitosight.optimisation import Optimisation
 from mitosight.outputs import whole
 from mitosight.patches import PatchSource, candidates_of
 from mitosight.pool import Pool
-from mitosight.regions import fingerprint
+from mitosight.regions import fingerprints
+from mitosight.seen import SLIDES, said_by
 from mitosight.tiles import MEASURED
 
 Part = Literal["train", "val"]
@@ -45,6 +46,8 @@ class Workshop:
         every: tiles of all training scanners, those without labels included.
         out: folder of the training.
         begin: called before anything is written.
+        met: fingerprints of the slides that the files learned from which the training was given, those of preparations
+            that were there already among them.
     """
 
     source: TileSource
@@ -55,6 +58,7 @@ class Workshop:
     seed: int
     workers: int
     begin: Callable[[], None]
+    met: set[str] = field(default_factory=set)
 
     def tiles(self, tile_px: int, tiles_per_scanner: int, augment: Augment | None = None) -> TileSource:
         """Batches of tiles from anywhere in the training regions of all scanners."""
@@ -130,8 +134,8 @@ class Workshop:
     ) -> Path:
         """Trains `learner` by the engine in the folder `name`, resumably; returns `NAME/NAME.safetensors`.
 
-        The file holds the weights of `learner`, and in its header `facts` and the fingerprints of the slides. Where it
-        is there already, its weights are put into `learner` instead.
+        The file holds the weights of `learner`, and in its header `facts` and the fingerprints of the slides, those of
+        `met` included. Where it is there already, its weights are put into `learner` instead.
 
         Raises:
             InputError: a loss is not finite, or the file that is there does not fit.
@@ -140,7 +144,9 @@ class Workshop:
         file = folder / f"{name}.safetensors"
         learner.to(self.device)
         if file.is_file():
-            return loaded(file, learner)
+            loaded(file, learner)
+            self.met |= said_by(file)
+            return file
         self.begin()
         folder.mkdir(parents=True, exist_ok=True)
         log = RunLog(folder, quiet=process()[0] > 0)
@@ -152,8 +158,9 @@ class Workshop:
         if process()[0] == 0:
             tensors = {key: value.detach().cpu().contiguous() for key, value in learner.state_dict().items()}
             with whole(file) as temporary:
-                seen = sorted({fingerprint(slide) for region in source.regions for slide in region.slides})
-                temporary.write_bytes(save(tensors, metadata={"mitosight": json.dumps({**facts, "slides": seen})}))
+                slides = fingerprints(slide for region in source.regions for slide in region.slides) | self.met
+                told = json.dumps({**facts, SLIDES: sorted(slides)})
+                temporary.write_bytes(save(tensors, metadata={"mitosight": told}))
         return file
 
 

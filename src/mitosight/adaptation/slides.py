@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mitosight import checkpoint
+from mitosight import checkpoint, seen
 from mitosight.adaptation.adapting import Settings, adapt, learned, remembered_f1
 from mitosight.adaptation.memory import FILE, Memory, check_choice, read
 from mitosight.adaptation.target import Target, joined, of_slide
@@ -17,6 +17,7 @@ from mitosight.cohort import Settings as Reading
 from mitosight.errors import InputError
 from mitosight.methods.detector import Detector
 from mitosight.outputs import sha256
+from mitosight.regions import fingerprints
 from mitosight.slide import Slide
 from mitosight.tissue import Tissue
 
@@ -113,7 +114,11 @@ class Together:
                 yield self.each.target(slide, tissue_of(slide, self.reading.tissue))
 
     def _save(self, prepared: Prepared) -> None:
+        """Writes the model, which has seen the slides now; their paths are for the record alone, which stays here."""
         header = checkpoint.read_header(self.model)
-        adaptation = {"model": sha256(self.model), **self.settings, **prepared.facts}
-        provenance = {**header["provenance"], "adaptation": adaptation}
+        how = {name: value for name, value in self.settings.items() if name != "slides"}
+        provenance = {**header["provenance"], "adaptation": {"model": sha256(self.model), **how, **prepared.facts}}
+        if (before := seen.slides_of(header)) is not None:
+            adapted_to = fingerprints(name for path in self.slides for name in self.reading.names_of(path))
+            provenance["data"] = {**provenance["data"], seen.SLIDES: sorted(before | adapted_to)}
         checkpoint.save(self.out / ADAPTED, prepared.detector, header["method"], header["arguments"], provenance)

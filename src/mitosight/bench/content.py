@@ -10,11 +10,12 @@ from typing import Any
 from mitosight import modelfile, recipe
 from mitosight.bench.protocol import Entry, Protocol
 from mitosight.engine import STATE
+from mitosight.methods import arguments
 from mitosight.outputs import sha256
 
 
 def content(protocol: Protocol, entry: Entry, settings: Sequence[str]) -> Any:
-    """A trained model's SHA-256, or a recipe with all its values, in which that of a file stands for its name.
+    """A trained model's SHA-256, or a recipe with all its values and the method's defaults, files by what they hold.
 
     Args:
         settings: of the fold, over the recipe.
@@ -26,7 +27,7 @@ def content(protocol: Protocol, entry: Entry, settings: Sequence[str]) -> Any:
         return sha256(modelfile.locate(Path(entry.model)))
     asked = recipe.load(entry.recipe, (*protocol.set, *entry.set, *settings))
     told = asked.to_json()
-    told["detector"] = {name: _of(value) for name, value in asked.detector.items()}
+    told["detector"] = {name: _of(value) for name, value in (arguments(asked.method) | asked.detector).items()}
     if start := asked.training.start:
         told["training"] = told["training"] | {"start": sha256(modelfile.locate(start))}
     return told

@@ -34,7 +34,7 @@ def adapt(
     ),
     seed: int = typer.Option(0, help="Of the order of the samples."),
     mpp: float = typer.Option(None, help="µm per px of all slides; goes over what the files say."),
-    domains: Path = typer.Option(None, help="Table with file_name and mpp, for slides that do not say theirs."),
+    domains: Path = typer.Option(None, help="Table with file_name, mpp (of slides that do not say theirs) and slide."),
     threshold: float = typer.Option(None, help="Score from which a point is a mitotic figure; default the model's."),
     batch: int = typer.Option(None, min=1, help="Tiles at a time for each worker; default 1, on a GPU 16."),
     bf16: bool = typer.Option(
@@ -64,8 +64,8 @@ def adapt(
     asked = {name: value for name, value in given.items() if value is not None}
     file, where = modelfile.locate(model), choose(device)
     how = adaptation.Settings(lr, epochs, step, guard, most, keep_norm, bf16, seed)
-    table = regions.read_mpp(domains) if domains is not None else None
-    settings = cohort.Settings(mpp=mpp, table_mpp=table, threshold=threshold, batch=batch, bf16=bf16)
+    table, names = (None, None) if domains is None else (regions.read_mpp(domains), regions.read_slides(domains))
+    settings = cohort.Settings(mpp=mpp, table_mpp=table, slides=names, threshold=threshold, batch=batch, bf16=bf16)
     found = find_slides(slides or [])
     detector = checkpoint.load(file).to(where)
     adaptation.check(detector)

@@ -8,7 +8,7 @@ from pathlib import Path
 from mitosight import detections
 from mitosight.cohort.record import OK
 from mitosight.cohort.searching import detect_slides
-from mitosight.cohort.settings import Preparation, Settings
+from mitosight.cohort.settings import Preparation, Settings, key_of
 from mitosight.detections import Detections
 from mitosight.errors import InputError
 from mitosight.methods.detector import Detector
@@ -17,8 +17,9 @@ from mitosight.regions import DataFolder, Region
 
 def settings_of(data: DataFolder, regions: Sequence[Region]) -> Settings:
     """Reads the images of the regions at the µm per px that these name, and searches their tissue."""
-    mpp = {data.image_path(region).name: region.mpp for region in regions if region.mpp is not None}
-    return Settings(table_mpp=mpp)
+    paths = {key_of(data.image_path(region)): region for region in regions}
+    mpp = {key: region.mpp for key, region in paths.items() if region.mpp is not None}
+    return Settings(table_mpp=mpp, slides={key: region.slide for key, region in paths.items()})
 
 
 def search_regions(

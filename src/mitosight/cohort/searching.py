@@ -65,7 +65,7 @@ def detect_slides(
         raise UsageError(None, "--scheduler for slides with a preparation of their own", "search them without it")
     threshold = detector.threshold if settings.threshold is None else settings.threshold
     header = {"path": str(model), "sha256": sha256(model), **runtime.read_header(model)}
-    arguments = {"threshold": threshold, **settings.of_points(""), "mpp": settings.mpp, "checked": detector.runtime}
+    arguments = {"threshold": threshold, **settings.of_points(None), "mpp": settings.mpp, "checked": detector.runtime}
     recorded = partial(Record, out, header, arguments, None if prepare is None else prepare.settings)
     recorded()  # refuses what it refuses before the folder is touched
     mine = []
@@ -156,7 +156,7 @@ class _Searching:
             "preparation": self.record.prepared,
             "measured": MEASURED,
             "suppression_um": self.detector.suppression_um,
-            **self.settings.of_points(path.name),
+            **self.settings.of_points(path),
         }
         return {"sha256": checksum, "key": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()}
 

@@ -12,6 +12,7 @@ from mitosight.errors import UsageError
 from mitosight.methods.detector import Detector
 from mitosight.mpp import ACCEPTED_MPP, possible
 from mitosight.outputs import sha256
+from mitosight.regions import names_of
 from mitosight.slide import Slide
 from mitosight.tissue import Tissue, find_tissue, tissue_from_geojson
 
@@ -47,7 +48,9 @@ class Settings:
     """How slides are read and searched.
 
     Attributes:
-        mpp: goes over what files and `table_mpp` (by file name) say; None and {} for neither.
+        mpp: goes over what files and `table_mpp` say; None and {} for neither.
+        table_mpp, slides: µm per px and names of slides, by the name of the file, or by `key_of` where files of several
+            folders have the same. An adapted model says by these names what it has seen.
         threshold: score from which a point is a figure; None for the model's.
         tile_px, batch: None for those of the model and the device; see `inference.detect`.
         tissue: "find" searches the tissue alone, "all" the whole slide, a path to GeoJSON the areas that it draws.
@@ -61,6 +64,7 @@ class Settings:
 
     mpp: float | None = None
     table_mpp: Mapping[str, float] | None = None
+    slides: Mapping[str, str] | None = None
     threshold: float | None = None
     tile_px: int | None = None
     batch: int | None = None
@@ -81,14 +85,21 @@ class Settings:
 
     def table_of(self, path: Path) -> float | None:
         """What the table says of a slide's µm per px."""
-        return (self.table_mpp or {}).get(path.name)
+        table = self.table_mpp or {}
+        return table.get(key_of(path), table.get(path.name))
 
-    def of_points(self, name: str) -> dict[str, Any]:
-        """All that decides the points of the slide called `name`, beside its pixels and the model."""
+    def names_of(self, path: Path) -> tuple[str, ...]:
+        """The names of the slides in a file: as the table has them, or by its own name."""
+        table = self.slides or {}
+        told = table.get(key_of(path), table.get(path.name))
+        return tuple(told.split("|")) if told else names_of(path)
+
+    def of_points(self, path: Path | None) -> dict[str, Any]:
+        """All that decides the points of a slide, or of slides, beside their pixels and the model."""
         drawn = {"sha256": sha256(self.tissue)} if isinstance(self.tissue, Path) else self.tissue
         first = {} if self.first is None else {"first_runtime": self.first.runtime}
         return {
-            "mpp": self.mpp if self.mpp is not None else (self.table_mpp or {}).get(name),
+            "mpp": self.mpp if self.mpp is not None or path is None else self.table_of(path),
             "tile_px": self.tile_px,
             "batch": self.batch,
             "bf16": self.bf16,
@@ -97,6 +108,11 @@ class Settings:
             "first": None if self.first is None else self.first.sha256,
             **first,
         }
+
+
+def key_of(path: Path) -> str:
+    """What stands for one file, and not for those of its name in other folders, in the tables of `Settings`."""
+    return str(path.absolute())
 
 
 def tissue_of(slide: Slide, where: Literal["find", "all"] | Path) -> Tissue | None:

@@ -30,6 +30,7 @@ Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 Part = Literal["train", "val"]
+Files = Mapping[str, Callable[[str], Path | None]]
 Made = TypeVar("Made")
 
 
@@ -109,6 +110,8 @@ class Detector(nn.Module):
         threshold: score from which a point counts as a mitotic figure; chosen on validation regions.
         of_its_data: how the names of weights begin that belong to the data of a training, such as those that tell its
             scanners; a training that starts from another model does not take them over.
+        files: arguments that may name a file that was trained before, each with what finds the file by the argument's
+            value; None where the value is another word, such as "imagenet".
         in_stages: whether its preparation trains weights of its own, which a start from another model would undo.
         runtime: what computes `converted` ("name"), and how the check of it went; see `mitosight.runtime`.
     """
@@ -117,6 +120,7 @@ class Detector(nn.Module):
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "never"
     converted: ClassVar[str] = "network"
     of_its_data: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[Files] = {}
     in_stages: ClassVar[bool] = False
     least_tile_px: int = 32
     grid_px: int = 1

@@ -12,10 +12,10 @@ from torch.nn import functional
 from mitosight.augment import Turns
 from mitosight.batch import Batch
 from mitosight.detections import Detections
-from mitosight.methods.detector import Amount, Count, Part, Source, Workshop
+from mitosight.methods.detector import Amount, Count, Files, Part, Source, Workshop
 from mitosight.methods.parts.candidates import CandidateDetector
 from mitosight.methods.parts.domain import ganin_ramp, reverse_gradient
-from mitosight.methods.parts.trunk import ResNet, known_statistics, normalise
+from mitosight.methods.parts.trunk import ResNet, known_statistics, normalise, weights_file
 
 FEW = 8  # candidates on figures, below which there is little to learn from
 
@@ -52,6 +52,7 @@ class Kondo2021(CandidateDetector):
 
     title: ClassVar[str] = "Candidates and gradient reversal (Kondo 2021): blue ratio, ResNet-18, adapts to each slide"
     of_its_data: ClassVar[tuple[str, ...]] = ("scanner.",)
+    files: ClassVar[Files] = {"weights": weights_file}
     finds_place: ClassVar[bool] = False
 
     def __init__(

@@ -15,7 +15,7 @@ from mitosight.augment import Augmentation
 from mitosight.batch import Batch
 from mitosight.detections import Detections
 from mitosight.errors import UsageError
-from mitosight.methods.detector import Amount, Count, Detector, Share, Size, Workshop
+from mitosight.methods.detector import Amount, Count, Detector, Files, Share, Size, Workshop
 from mitosight.methods.parts import boxes
 from mitosight.methods.parts.restyle import Codes, Restyle
 from mitosight.methods.parts.style import StyleTransfer
@@ -28,6 +28,7 @@ from mitosight.methods.parts.trunk import (
     known_statistics,
     normalise,
     statistics,
+    weights_file,
 )
 
 Normalise = Literal["batch", "midog", "imagenet", "none"]
@@ -65,6 +66,7 @@ class RetinaNet(Detector):
     """
 
     title: ClassVar[str] = "RetinaNet, the plain detector (baselines of Wilm 2021)"
+    files: ClassVar[Files] = {"weights": weights_file, "style": StyleTransfer.locate}
     trains_style: ClassVar[bool] = False
 
     def __init__(

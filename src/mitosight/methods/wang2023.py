@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mitosight.batch import Batch
 from mitosight.detections import Detections
-from mitosight.methods.detector import Amount, Count, Part, Share, Size, Source, Workshop
+from mitosight.methods.detector import Amount, Count, Files, Part, Share, Size, Source, Workshop
 from mitosight.methods.parts.cam import Small, figures
 from mitosight.methods.parts.candidates import CandidateDetector, FinderName
 from mitosight.methods.parts.dgsb import cluster_of_each, first_sample, second_sample, told, without_share
@@ -19,9 +19,10 @@ from mitosight.methods.parts.efdmix import EFDMix, Partner
 from mitosight.methods.parts.incdp import MITOSIS, PLAIN, Form, Objective, Omega, child_classes, objective
 from mitosight.methods.parts.patchnet import Activation, PatchClassifier
 from mitosight.methods.parts.resnet38 import backbone
-from mitosight.methods.parts.restain import Restain, learned
+from mitosight.methods.parts.restain import Restain, ReStainer, learned
 from mitosight.methods.parts.stages import stage
 from mitosight.methods.parts.training_patches import Index, Labels, TrainingPatches
+from mitosight.methods.parts.trunk import weights_file
 from mitosight.methods.parts.unet import check_side
 from mitosight.optimisation import Schedule
 from mitosight.stain_augment import PatchAugmentation
@@ -66,6 +67,7 @@ class Wang2023(CandidateDetector):
     """
 
     title: ClassVar[str] = "MitDet (Wang 2023): nuclei, balanced samples, new stains, child classes, activation maps"
+    files: ClassVar[Files] = {"weights": weights_file, "style": ReStainer.locate}
     in_stages: ClassVar[bool] = True
     uses_unlabelled: ClassVar[Literal["never", "preparation", "training"]] = "preparation"
     converted: ClassVar[str] = "look"

@@ -43,6 +43,15 @@ def read_mpp(csv_path: str | Path) -> dict[str, float]:
     return {name: float(row["mpp"]) for name, row in _rows(Path(csv_path)).items() if row.get("mpp")}
 
 
+def read_slides(csv_path: str | Path) -> dict[str, str]:
+    """Names of slides by file name, from the column slide of `domains.csv`; files without one are left out.
+
+    Raises:
+        InputError: as `read_mpp`.
+    """
+    return {name: row["slide"] for name, row in _rows(Path(csv_path)).items() if row.get("slide")}
+
+
 def is_split_table(path: Path) -> bool:
     """Whether a file is the `;` table of MIDOG++, by its first line."""
     try:

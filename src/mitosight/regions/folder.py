@@ -12,6 +12,7 @@ from mitosight.errors import InputError, UsageError
 from mitosight.regions import formats
 from mitosight.regions.checks import listed
 from mitosight.regions.domains import is_split_table, table_split, with_domains
+from mitosight.regions.fingerprints import said_names, sought_names
 from mitosight.regions.region import Region
 
 _EXPECTED = (
@@ -195,7 +196,7 @@ def _json_split(path: Path) -> dict[str, tuple[str, ...]]:
 def _check_apart(path: Path, parts: Mapping[str, Sequence[str]], known: Mapping[str, Region]) -> None:
     """Raises InputError when a file, or a slide by two of its regions, stands in two parts."""
     part_of_file: dict[str, str] = {}
-    first_of_slide: dict[str, str] = {}
+    first_of_slide: dict[str, tuple[str, str]] = {}  # slide and file, by the names under which the slide is kept
     for part, names in parts.items():
         for name in names:
             if name in part_of_file:
@@ -203,11 +204,17 @@ def _check_apart(path: Path, parts: Mapping[str, Sequence[str]], known: Mapping[
                 raise InputError(path, f"{name} stands {where}", "name each file once")
             part_of_file[name] = part
             for slide in known[name].slides:
-                first = first_of_slide.setdefault(slide, name)
-                if part_of_file[first] != part:
-                    raise InputError(
-                        path,
-                        f"slide {slide} stands on both sides of the split: {first} in {part_of_file[first]}, "
-                        f"{name} in {part}",
-                        "put all regions of a slide in one part",
-                    )
+                for other, first in (first_of_slide[key] for key in sought_names(slide) if key in first_of_slide):
+                    if part_of_file[first] != part:
+                        told = f"stands on both sides of the split: {first} in {part_of_file[first]}, {name} in {part}"
+                        raise _on_both_sides(path, slide, other, told)
+                for key in said_names(slide):
+                    first_of_slide.setdefault(key, (slide, name))
+
+
+def _on_both_sides(path: Path, slide: str, other: str, told: str) -> InputError:
+    """What is told of a slide that stands on both sides under its name or under that and an `other` one."""
+    if slide == other:
+        return InputError(path, f"slide {slide} {told}", "put all regions of a slide in one part")
+    remedy = "put all regions of a slide in one part, or name one that is another differently (slide in domains.csv)"
+    return InputError(path, f"slide {slide} (taken for {other}) {told}", remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 
@@ -31,11 +30,6 @@ def label_named(name: str) -> int | None:
     return HARD_NEGATIVE if _NEGATED.search(words) else MITOTIC_FIGURE
 
 
-def fingerprint(slide: str) -> str:
-    """What stands for the name of a slide where models say what they learned from, and the name itself would tell."""
-    return hashlib.sha256(slide.encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class Domain:
     """Where a region comes from; "unknown" where nobody said."""
@@ -56,7 +50,8 @@ class Region:
         label: (n,) int64, 1 mitotic figure, 2 hard negative.
         votes: for each annotation the labels given by the single experts; () where unknown.
         slide: name of the slide it was cut from: what a split must keep together; file_name's stem by default.
-            A region composed of several slides names them all, joined by "|".
+            A region composed of several slides names them all, joined by "|". It may begin with the name of a data
+            set, "MIDOG21:024" (`regions.fingerprints`).
         mpp: µm per px; None where unknown (it is never guessed).
     """
 

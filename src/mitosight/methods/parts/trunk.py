@@ -183,6 +183,11 @@ class ConvHead(nn.Module):
         return result
 
 
+def weights_file(weights: str) -> Path | None:
+    """The file that an argument `weights` names; None for "imagenet" and "none"."""
+    return None if weights in ("imagenet", "none") else Path(weights)
+
+
 def loaded(weights: str, expected: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors in the safetensors file `weights` that have the names and shapes of `expected`.
 
