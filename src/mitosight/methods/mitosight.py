@@ -15,6 +15,7 @@ from mitosight.methods.parts.efdmix import EFDMix
 from mitosight.methods.parts.lite import EfficientNetLite0
 from mitosight.methods.parts.trunk import ResNet, Trunk
 from mitosight.methods.retinanet import Normalise, RetinaNet
+from mitosight.scanner_augment import ScannerAugmentation
 from mitosight.stain_augment import PatchAugmentation
 
 OVERLAP_UM = 16.0  # of the tiles of a slide: 64 px at 0.25 µm/px, and 32 px for a first look at 0.5
@@ -34,8 +35,8 @@ class Mitosight(RetinaNet):
         weights: "imagenet", which come by pip for the former; "none"; or a safetensors file.
         standard: whether each slide is seen in standard colours, by the mean and deviation of its own tissue.
         augmentation: "stains", turns and flips with elastic warp, light, blur, and the amounts of the stains changed by
-            up to `stain_jitter` (of Wang 2023); "turns", quarter turns and flips alone (Chung 2021, Zhang 2022);
-            "strong", that of Wilm 2021, which also enlarges figures.
+            up to `stain_jitter` (of Wang 2023); "scanners", these, and sharper edges and noise; "turns", quarter turns
+            and flips alone (Chung 2021, Zhang 2022); "strong", that of Wilm 2021, which also enlarges figures.
         mix_probability, mix_alpha: EFDMix (of Wang 2023) of the features at strides 4 and 8, in training.
     """
 
@@ -52,7 +53,7 @@ class Mitosight(RetinaNet):
         levels: Sequence[int] = (4,),
         deepest: Annotated[int, Field(ge=3, le=5)] = 4,
         augment: bool = True,
-        augmentation: Literal["stains", "turns", "strong"] = "stains",
+        augmentation: Literal["stains", "scanners", "turns", "strong"] = "stains",
         stain_jitter: Amount = 0.1,
         standard: bool = True,
         mix_probability: Share = 0.0,
@@ -67,6 +68,7 @@ class Mitosight(RetinaNet):
         kinds: dict[str, Augment] = {
             "turns": Turns(flips=True),
             "stains": PatchAugmentation(hed=stain_jitter),
+            "scanners": ScannerAugmentation(PatchAugmentation(hed=stain_jitter)),
             "strong": Augmentation(),
         }
         if augmentation not in kinds:
