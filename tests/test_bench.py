@@ -150,6 +150,7 @@ def test_what_a_model_saw_is_what_it_says_of_its_data() -> None:
     older = {"labelled": ["c"], "started_from": {"labelled": ["d"]}}
     assert seen_by({"labelled": ["a"], "started_from": older}, "scanner", fold) == {"a", "c", "d"}
     assert seen_by({"labelled": ["x"], "unlabelled_tumors": ["b"]}, "tumor_type", fold) == {"a"}
+    assert seen_by({"labelled": ["x"], "labelled_tumors": ["b", "d"]}, "tumor_type", fold) == {"b", "d"}
 
 
 # the order of cells

@@ -13,6 +13,7 @@ from mitosight import checkpoint, modelfile, recipe, regions, training
 from mitosight.errors import InputError, UsageError
 from mitosight.material import gather
 from mitosight.regions import DataFolder
+from mitosight.training import _with_earlier
 from mitosight.validation import Judge
 
 CPU = torch.device("cpu")
@@ -47,6 +48,7 @@ def test_train_detect_evaluate_info(drawn: Path, tmp_path: Path, mitosight: Run)
     }
     run = json.loads((model / "run.json").read_text())
     assert run["recipe"]["optimisation"]["lr"] == 2e-3 and run["seconds"] > 0 and run["versions"]["torch"]
+    assert run["preparation_seconds"] == json.loads((model / "preparation.json").read_text())["seconds"]
     log = [json.loads(line) for line in (model / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "loss" in line] == [1, 2, 3, 4]
     assert {"classification", "box", "domain"} <= {key for line in log for key in line}
@@ -201,3 +203,9 @@ def test_tensorboard_is_written_where_it_is_installed(
     chosen = tiny("retinanet", "epochs=1", "steps_per_epoch=1", folder=tmp_path)
     training.train(chosen, regions.load(drawn), tmp_path / "out", CPU)
     assert bool(list((tmp_path / "out").glob("tensorboard/events*"))) == there
+
+
+def test_seconds_of_a_preparation_add_up_over_sessions(tmp_path: Path) -> None:
+    assert _with_earlier(tmp_path, 2.5) == 2.5
+    assert _with_earlier(tmp_path, 1.0) == 3.5
+    assert json.loads((tmp_path / "preparation.json").read_text()) == {"seconds": 3.5}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ from mitosight.validation import Judge
 from mitosight.workshop import Workshop
 
 RECIPE, DONE = "recipe.json", "run.json"
+PREPARED = "preparation.json"  # seconds that the preparation has taken
 Watch = Callable[[int, dict[str, Any]], None]
 
 
@@ -63,18 +65,21 @@ def train(
     begin = partial(_claim, out, claim)
     workshop = lend(recipe, data.images, material, detector, out, device, begin)
     workshop.met |= {slide for one in given for slide in one.slides}
+    started = time.monotonic()
     prepared = detector.prepare(workshop)
     batches = detector.batches(workshop, "train")
+    spent = time.monotonic() - started
     if start := recipe.training.start:
         prepared = [*prepared, start_from(detector, start), *detector.started()]
     facts = seen.facts_with(material.facts(), given, workshop.met)
     judge = Judge(recipe, workshop.seen, detector.batches(workshop, "val"), out, device, facts)
     begin()
+    spent = _with_earlier(out, spent)
     log = RunLog(out, quiet=process()[0] > 0)
     try:
         for line in (_told(recipe, material, device), *prepared):
             log.say(line)
-        _fit(recipe, detector, batches, judge, log, watch)
+        _fit(recipe, detector, batches, judge, log, watch, preparation_seconds=round(spent, 1))
     finally:
         log.close()
         leave()
@@ -111,20 +116,38 @@ def _claim(out: Path, claim: dict[str, Any]) -> None:
         write_json(out / RECIPE, claim)
 
 
+def _with_earlier(out: Path, seconds: float) -> float:
+    """The `seconds` of a preparation and those of earlier sessions that came to its end, which are kept in `out`."""
+    if process()[0] > 0:
+        return seconds
+    file = out / PREPARED
+    earlier = json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.is_file() else 0.0
+    write_json(file, {"seconds": round(earlier + seconds, 1)})
+    return float(earlier + seconds)
+
+
 def _told(recipe: Recipe, material: Material, device: torch.device) -> str:
     scanners, labelled = ", ".join(material.scanners), ", ".join(material.labelled)
     return f"{recipe.method} on {scanners}; labelled: {labelled}; {device}, {process()[1]} process(es)"
 
 
-def _fit(recipe: Recipe, detector: Detector, batches: Source, judge: Judge, log: RunLog, watch: Watch | None) -> None:
-    """Trains a prepared detector; the first of several processes also validates it and writes `run.json`."""
+def _fit(
+    recipe: Recipe,
+    detector: Detector,
+    batches: Source,
+    judge: Judge,
+    log: RunLog,
+    watch: Watch | None,
+    **facts: Any,
+) -> None:
+    """Trains a prepared detector; the first of several processes also validates, and writes `run.json` with `facts`."""
     first = process()[0] == 0
 
     def validate(epoch: int) -> dict[str, Any]:
-        facts = judge(detector, epoch) if first else {}
-        if facts and watch is not None:
-            watch(epoch, facts)
-        return facts
+        scores = judge(detector, epoch) if first else {}
+        if scores and watch is not None:
+            watch(epoch, scores)
+        return scores
 
     detector.to(judge.device).to(memory_format=torch.channels_last)
     how = {"seed": recipe.training.seed, "workers": recipe.training.workers}
@@ -133,7 +156,7 @@ def _fit(recipe: Recipe, detector: Detector, batches: Source, judge: Judge, log:
         best = judge.best
         told = f"aucpr {best['aucpr']:.4f}, f1 {best['f1']:.4f} at {best['threshold']:.6g}"
         log.say(f"kept epoch {best['epoch']}: {told}")
-        facts = {"device": described(judge.device), "seconds": round(seconds, 1), "validation": best}
+        facts |= {"device": described(judge.device), "seconds": round(seconds, 1), "validation": best}
         write_run(judge.out, recipe=recipe.to_json(), **facts)
 
 

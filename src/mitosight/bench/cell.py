@@ -31,7 +31,7 @@ from mitosight.evaluation.sheet import write_sheet
 from mitosight.measured import measured
 from mitosight.methods.detector import Detector
 from mitosight.outputs import alone, whole, whole_folder, write_json
-from mitosight.regions import DataFolder, Region
+from mitosight.regions import DataFolder, Region, fingerprints, met
 from mitosight.tiles import MEASURED
 from mitosight.training import train
 
@@ -208,7 +208,8 @@ class Bench:
             prepare = None if how is None else self._adaptation(cell, how, used, own, out)
             points |= cohort.search_regions(self.data, own, model, detector, out, prepare)
             told = json.loads((out / "run.json").read_text(encoding="utf-8")).get("adapted", {})
-            facts |= {Path(slide).name: fact for slide, fact in told.items()}
+            name_of = {str(self.data.image_path(region).resolve()): region.file_name for region in own}
+            facts |= {name_of.get(slide, slide): fact for slide, fact in told.items()}
         return points, facts
 
     def _parts(self, cell: Cell, regions: Sequence[Region]) -> Iterator[tuple[str, list[Region]]]:
@@ -256,9 +257,9 @@ class Bench:
         if not asked.features or cell.entry.adapt is not None:
             return {"features": {}}
         parts = parts_of(asked, self.data)
-        judged = {slide for region in parts["test"] for slide in region.slides}
+        judged = fingerprints(slide for region in parts["test"] for slide in region.slides)
         other = parts["train" if asked.tested == "val" and not asked.held_out else "val"]
-        fitted_on = [region for region in other if not judged & set(region.slides)]
+        fitted_on = [region for region in other if not met(region.slides, judged)]
         found = plane(detector, self.data.images, fitted_on, parts["test"], asked.features)
         return {"features": {}, "features_missing": found["missing"]} if "missing" in found else {"features": found}
 

@@ -51,4 +51,6 @@ def seen_by(told: Mapping[str, Any], by: Column, fold: Fold) -> set[str]:
         before = seen_by(started, by, fold)
     if by == "scanner":
         return before | set(told.get("labelled", fold.seen))
+    if "labelled_tumors" in told:
+        return before | set(told["labelled_tumors"])
     return before | (set(fold.seen) - set(told.get("unlabelled_tumors", ())))

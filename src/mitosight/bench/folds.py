@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mitosight.bench.protocol import Column, Protocol
 from mitosight.errors import InputError, UsageError
-from mitosight.regions import DataFolder, Region
+from mitosight.regions import DataFolder, Region, fingerprints, met
 
 UNLABELLED = {"scanner": "labelled_scanners", "tumor_type": "unlabelled_tumors"}  # what a recipe calls them
 
@@ -83,8 +83,8 @@ def parts_of(protocol: Protocol, data: DataFolder) -> dict[str, list[Region]]:
         slides = sorted({r.slide for r in train if domain_of(r, protocol.by) == domain})
         chosen |= set(slides[protocol.held_out - 1 :: protocol.held_out])
     val = [region for region in train if region.slide in chosen]
-    judged = {slide for region in val for slide in region.slides}
-    return {"train": [r for r in train if not judged & set(r.slides)], "val": val, "test": test}
+    judged = fingerprints(slide for region in val for slide in region.slides)
+    return {"train": [r for r in train if not met(r.slides, judged)], "val": val, "test": test}
 
 
 def _turn(
