@@ -9,6 +9,7 @@ from mitosight.augment import Augmentation, Turns
 from mitosight.errors import UsageError
 from mitosight.methods import create
 from mitosight.methods.parts.efdmix import EFDMix
+from mitosight.scanner_augment import ScannerAugmentation
 from mitosight.stain_augment import PatchAugmentation
 
 SMALL = {"weights": "none", "tile_px": 256, "channels": 16, "head_convs": 1}
@@ -19,12 +20,15 @@ def test_one_level_that_votes() -> None:
     with torch.inference_mode():
         maps = detector.network(torch.rand(1, 3, 64, 96))  # type: ignore[operator]
     assert [tuple(m.shape) for m in maps] == [(1, 5, 4, 6), (1, 20, 4, 6)]
-    assert detector.vote_iou == 0.5 and detector.augmentation == PatchAugmentation(hed=0.1)
+    assert detector.vote_iou == 0.5 and detector.augmentation == ScannerAugmentation(PatchAugmentation(hed=0.1))
     assert detector.standardised and detector.blocks == 64 and detector.trunk.mix is None
 
 
 def test_augmentations() -> None:
-    kinds = {"turns": Turns(flips=True), "stains": PatchAugmentation(hed=0.2), "strong": Augmentation()}
+    stains = PatchAugmentation(hed=0.2)
+    kinds = {
+        "turns": Turns(flips=True), "stains": stains, "scanners": ScannerAugmentation(stains), "strong": Augmentation(),
+    }  # fmt: skip
     for name, expected in kinds.items():
         made = create("mitosight", ["a"], {**SMALL, "augmentation": name, "stain_jitter": 0.2})
         assert made.augmentation == expected

@@ -35,8 +35,9 @@ class Mitosight(RetinaNet):
         weights: "imagenet", which come by pip for the former; "none"; or a safetensors file.
         standard: whether each slide is seen in standard colours, by the mean and deviation of its own tissue.
         augmentation: "stains", turns and flips with elastic warp, light, blur, and the amounts of the stains changed by
-            up to `stain_jitter` (of Wang 2023); "scanners", these, and sharper edges and noise; "turns", quarter turns
-            and flips alone (Chung 2021, Zhang 2022); "strong", that of Wilm 2021, which also enlarges figures.
+            up to `stain_jitter` (of Wang 2023); "scanners", these, and sharper edges and noise (`scanner_augment`);
+            "turns", quarter turns and flips alone (Chung 2021, Zhang 2022); "strong", that of Wilm 2021, which also
+            enlarges figures.
         mix_probability, mix_alpha: EFDMix (of Wang 2023) of the features at strides 4 and 8, in training.
     """
 
@@ -53,7 +54,7 @@ class Mitosight(RetinaNet):
         levels: Sequence[int] = (4,),
         deepest: Annotated[int, Field(ge=3, le=5)] = 4,
         augment: bool = True,
-        augmentation: Literal["stains", "scanners", "turns", "strong"] = "stains",
+        augmentation: Literal["stains", "scanners", "turns", "strong"] = "scanners",
         stain_jitter: Amount = 0.1,
         standard: bool = True,
         mix_probability: Share = 0.0,
