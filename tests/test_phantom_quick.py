@@ -31,9 +31,9 @@ def test_all_methods_are_compared(tmp_path: Path) -> None:
     asked = bench.load("phantom-quick").model_dump()
     asked["phantoms"] |= {
         "scanners": ["phantom-A", "phantom-B", "phantom-F"],
-        "train": 2,
+        "train": 3,
         "test": 1,
-        "size_um": [224, 224],
+        "size_um": [136, 136],
     }
     asked |= {"bootstrap": 20, "features": 8, "set": [*asked["set"], "validation_batches=1", "crop_px=256"]}
     for model in asked["models"]:
