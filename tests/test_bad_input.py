@@ -213,7 +213,7 @@ def test_full_disk_in_a_training(mitosight: Run, recipe: Path, data: Path) -> No
         f"mitosight: error: {out / 'model.safetensors'}: cannot be written (File too large); "
         "free space or choose another place"
     )
-    assert {p.name for p in out.iterdir()} <= {"recipe.json", "log.jsonl", "tensorboard"}
+    assert {p.name for p in out.iterdir()} <= {"recipe.json", "preparation.json", "log.jsonl", "tensorboard"}
     assert mitosight("train", recipe, "--data", data, "--out", out)[0] == 0
 
 
