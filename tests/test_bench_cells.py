@@ -225,6 +225,16 @@ def test_seconds_of_a_search_that_went_on() -> None:
     assert _for_all(0.1, 10, 10) is None
 
 
+def test_images_of_one_name_in_two_folders_are_two(tmp_path: Path, data: DataFolder) -> None:
+    """Of those that were searched before; the table of the slides is none."""
+    at, (cell,) = made(protocol(tmp_path, {"name": "m"}, domains=["grey"]), data, tmp_path)
+    for name in ("a/01.csv", "b/01.csv", "b/summary.csv"):
+        file = at.folder(cell) / "found" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert at._searched_before(cell) == 2
+
+
 def test_a_cell_that_another_run_works_on_is_left_to_it(tmp_path: Path, data: DataFolder) -> None:
 
     at, (cell,) = made(protocol(tmp_path, {"name": "m"}, domains=["grey"]), data, tmp_path / "out")
